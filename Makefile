@@ -1,0 +1,135 @@
+# hull: builds the programs, the guest kernel and the initramfs. `make help` lists the targets.
+#
+# Each program is all C files below its folder plus common/. Parts are made into one archive each, so that unit tests and
+# fuzz targets link the same objects (built again with sanitizers).
+
+SHELL := /bin/bash
+CC := gcc
+CLANG ?= clang
+BUILD ?= build
+PREFIX ?= /usr/local
+DESTDIR ?=
+VERSION := $(shell cat VERSION)
+
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Werror
+BASE_FLAGS := -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DHULL_VERSION='"$(VERSION)"' -I. -g $(WARNINGS) -MMD -MP
+CFLAGS ?= -O2
+HARDENING := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
+LINK_STATIC := -static-pie -Wl,-z,relro,-z,now -Wl,--gc-sections -ffunction-sections -fdata-sections
+
+sources = $(sort $(foreach d,$(1),$(wildcard $(d)/*.c)))
+SOURCES_common := $(call sources,common)
+SOURCES_vmm := $(call sources,vmm vmm/virtio vmm/x86_64)
+SOURCES_fsd := $(call sources,vmm/fsd)
+SOURCES_agent := $(call sources,guest-agent)
+SOURCES_runtime := $(call sources,runtime runtime/cmd)
+PARTS := common vmm fsd agent runtime
+
+LIBS_vmm := -lseccomp -lcap -luring
+LIBS_fsd := -lseccomp -lcap
+LIBS_agent := -ljansson -lseccomp -lcap
+LIBS_runtime := -ljansson -lcap
+LIBS_common :=
+
+MAIN_vmm := hull-vmm
+MAIN_fsd := hull-fsd
+MAIN_agent := hull-agent
+MAIN_runtime := hull
+PROGRAMS := $(BUILD)/bin/hull $(BUILD)/bin/hull-vmm $(BUILD)/bin/hull-fsd $(BUILD)/bin/hull-agent
+
+.PHONY: all programs demo check check-unit check-fuzz check-integration install lint format fuzz bench clean help deps
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+help:
+	@echo 'make demo     set up, build, run a real container in a micro-VM and show it'
+	@echo 'make check    set up, build, run all tests; the last line is "N passed, N failed"'
+	@echo 'make all      build the programs, the guest kernel and the initramfs (into $(BUILD)/)'
+	@echo 'make install  install below DESTDIR, PREFIX ($(PREFIX))'
+	@echo 'make lint     clang-format, clang-tidy and cppcheck'
+	@echo 'make format   lay out the sources with clang-format'
+	@echo 'make fuzz     fuzz every parser of untrusted bytes, FUZZ_SECONDS each (default 600)'
+	@echo 'make bench    start-up time and memory beside runc, crun and QEMU'
+	@echo 'make clean    remove $(BUILD)/ (the cached guest kernel stays)'
+	@echo 'make deps     install the Debian packages of packages.txt (demo and check do it)'
+
+all: programs $(BUILD)/share/hull/vmlinux $(BUILD)/share/hull/initramfs
+
+programs: $(PROGRAMS)
+
+# --- programs --------------------------------------------------------------------------------------------------------
+
+objects = $(patsubst %.c,$(BUILD)/$(1)/%.o,$(2))
+
+$(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(BASE_FLAGS) $(CFLAGS) $(HARDENING) -ffunction-sections -fdata-sections -c $< -o $@
+
+define part_rules
+$(BUILD)/obj/lib$(1).a: $(call objects,obj,$(filter-out %/main.c,$(SOURCES_$(1))))
+	@rm -f $$@
+	ar rcs $$@ $$^
+$(BUILD)/san/lib$(1).a: $(call objects,san,$(filter-out %/main.c,$(SOURCES_$(1))))
+	@rm -f $$@
+	ar rcs $$@ $$^
+$(BUILD)/fuzz/lib$(1).a: $(call objects,fuzz,$(filter-out %/main.c,$(SOURCES_$(1))))
+	@rm -f $$@
+	ar rcs $$@ $$^
+endef
+$(foreach part,$(PARTS),$(eval $(call part_rules,$(part))))
+
+define program_rules
+$(BUILD)/bin/$(MAIN_$(1)): $(call objects,obj,$(filter %/main.c,$(SOURCES_$(1)))) $(BUILD)/obj/lib$(1).a $(BUILD)/obj/libcommon.a
+	@mkdir -p $$(@D)
+	$(CC) $(CFLAGS) $(LINK_STATIC) $$^ $(LIBS_$(1)) -o $$@
+endef
+$(foreach part,vmm fsd agent runtime,$(eval $(call program_rules,$(part))))
+
+# --- guest -----------------------------------------------------------------------------------------------------------
+
+$(BUILD)/bin/mkinitramfs: $(wildcard rootfs/*.c)
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(BASE_FLAGS)) $(CFLAGS) $(HARDENING) -pie $^ -larchive -o $@
+
+$(BUILD)/share/hull/initramfs: $(BUILD)/bin/hull-agent $(BUILD)/bin/mkinitramfs
+	@mkdir -p $(@D)
+	$(BUILD)/bin/mkinitramfs $(BUILD)/bin/hull-agent.stripped $@ 2>/dev/null || { strip -o $(BUILD)/bin/hull-agent.stripped $< && $(BUILD)/bin/mkinitramfs $(BUILD)/bin/hull-agent.stripped $@; }
+
+$(BUILD)/share/hull/vmlinux: $(wildcard kernel/*)
+	@mkdir -p $(@D)
+	kernel/build $@
+
+# --- tests -----------------------------------------------------------------------------------------------------------
+
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+UNIT_SOURCES := $(wildcard tests/unit/*.c)
+UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(UNIT_SOURCES))
+FUZZ_SOURCES := $(wildcard tests/fuzz/*.c)
+FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(FUZZ_SOURCES))
+# tests/unit/PART_NAME.c and tests/fuzz/PART_NAME.c are linked with the archive of PART.
+part_of = $(firstword $(subst _, ,$(notdir $(1))))
+
+$(BUILD)/san/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(BASE_FLAGS) -O1 $(SANITIZE) -c $< -o $@
+
+$(BUILD)/fuzz/%.o: %.c
+	@mkdir -p $(@D)
+	$(CLANG) $(BASE_FLAGS) -O1 $(SANITIZE) -fsanitize=fuzzer-no-link -c $< -o $@
+
+.SECONDEXPANSION:
+$(BUILD)/tests/unit/%: $(BUILD)/san/tests/unit/%.o $(BUILD)/san/lib$$(call part_of,$$*).a $(BUILD)/san/libcommon.a
+	@mkdir -p $(@D)
+	$(CC) $(SANITIZE) $^ $(LIBS_$(call part_of,$*)) -lcmocka -o $@
+
+$(BUILD)/tests/fuzz/%: $(BUILD)/fuzz/tests/fuzz/%.o $(BUILD)/fuzz/lib$$(call part_of,$$*).a $(BUILD)/fuzz/libcommon.a
+	@mkdir -p $(@D)
+	$(CLANG) $(SANITIZE) -fsanitize=fuzzer $^ $(LIBS_$(call part_of,$*)) -o $@
+
+unit-tests: $(UNIT_TESTS)
+fuzz-targets: $(FUZZ_TARGETS)
+
+clean:
+	rm -rf $(BUILD)
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

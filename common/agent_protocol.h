@@ -1,0 +1,55 @@
+/*
+ * What travels between the host and the agent in the guest, all of it over vsock streams.
+ *
+ * Control: the agent listens on AGENT_PORT; `hull` connects through the VMM. A message is a 32-bit little-endian length
+ * followed by that many bytes of JSON (one object, UTF-8). The host sends an order, the agent answers it with one
+ * message, and the next order may follow. A bad message (length 0 or above AGENT_MESSAGE_MAX, not an object) ends the
+ * connection. Several connections may be open at a time.
+ *
+ *   order   {"order": NAME, ...}
+ *   answer  {"ok": true, ...}  or  {"ok": false, "error": TEXT, "code": ERRNO}
+ *
+ *   create  {"order":"create", "id": ID, "spec": <config.json as it is>,
+ *            "rootfs": {"export": NAME},            the export that is the root file system
+ *            "mounts": {"INDEX": {"export": NAME}}, for each of spec.mounts that is a bind mount of the host: what
+ * serves it "stdio": {"stdin": PORT|null, "stdout": PORT|null, "stderr": PORT|null}} makes the container up to the
+ * point where its process waits for start; an executable that does not exist is an error here. null means /dev/null.
+ * The answer holds "pid", the process id in the guest. start   {"order":"start", "id": ID}     runs the process; errors
+ * of execve come back here kill    {"order":"kill", "id": ID, "signal": N, "all": BOOL} state   {"order":"state", "id":
+ * ID}     answer: "status": "created"|"running"|"stopped", "pid", and "exitStatus" when stopped delete
+ * {"order":"delete", "id": ID, "force": BOOL}
+ *
+ * File system: one virtio-fs device with the tag AGENT_FS_TAG; its root holds one entry for each export (a directory,
+ * or a single file), by export name.
+ *
+ * Streams: for each stdio stream the agent connects from the guest to the host port that the order named. The stream
+ * ends in either direction by shutdown.
+ *
+ * Report: as soon as it listens, the agent connects to the host port AGENT_REPORT_PORT and keeps that connection open.
+ * It writes fixed-size struct agent_report messages, little-endian: READY once, then EXIT once when the container's
+ * process has ended and all its output has been written to the streams. On EXIT the VMM delivers what it still holds
+ * for the streams and ends with that status. A report connection that closes without EXIT is the machine's failure, not
+ * the container's status.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#define AGENT_PORT 1024
+#define AGENT_REPORT_PORT 1025
+#define AGENT_STREAM_PORT_FIRST 1040 /* stdio streams are numbered from here */
+
+#define AGENT_MESSAGE_MAX (8u << 20) /* bytes of JSON */
+#define AGENT_FS_TAG "hull"
+
+enum agent_report_kind {
+	AGENT_REPORT_READY = 1, /* value: protocol version, AGENT_PROTOCOL_VERSION */
+	AGENT_REPORT_EXIT = 2,	/* value: exit status 0 to 255; 128 + n for a process that signal n ended */
+};
+
+#define AGENT_PROTOCOL_VERSION 1
+
+struct agent_report {
+	uint32_t kind;
+	uint32_t value;
+};

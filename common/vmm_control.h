@@ -1,0 +1,41 @@
+/*
+ * The control socket of hull-vmm: a listening SOCK_SEQPACKET unix socket, made and bound by the runtime and handed to
+ * the VMM. One struct vmm_request per packet, with at most one descriptor attached; each is answered by one struct
+ * vmm_reply, in order on that connection. Anything else ends the connection. The VMM owns a descriptor from the moment
+ * it arrives.
+ */
+#pragma once
+
+#include <stdint.h>
+
+enum vmm_operation {
+	/* Connects the attached stream socket to vsock port `port` in the guest. Answered when the guest has accepted
+	 * (error 0) or refused (ECONNREFUSED). Before the agent has reported READY the request waits; when the guest
+	 * ends first, the answer is ECONNRESET. */
+	VMM_CONNECT = 1,
+	/* Lets the guest connect once to host port `port`; the bytes go to (VMM_STREAM_OUT) or come from
+	 * (VMM_STREAM_IN), or both, the attached descriptor: a pipe, socket, terminal, file. */
+	VMM_STREAM = 2,
+	/* Asks for `value` in the reply: VMM_STATUS_* bits. */
+	VMM_STATUS = 3,
+};
+
+#define VMM_STREAM_IN (1u << 0)	 /* host descriptor to guest: stdin */
+#define VMM_STREAM_OUT (1u << 1) /* guest to host descriptor: stdout, stderr */
+
+#define VMM_STATUS_READY (1u << 0)   /* the agent has reported READY */
+#define VMM_STATUS_EXITING (1u << 1) /* the agent has reported EXIT, output is still being delivered */
+
+#define VMM_CONTROL_VERSION 1
+
+struct vmm_request {
+	uint32_t version;   /* VMM_CONTROL_VERSION */
+	uint32_t operation; /* enum vmm_operation */
+	uint32_t port;
+	uint32_t flags; /* VMM_STREAM_* for VMM_STREAM, else 0 */
+};
+
+struct vmm_reply {
+	uint32_t error; /* 0 or a positive errno value */
+	uint32_t value;
+};
