@@ -91,9 +91,11 @@ $(BUILD)/bin/mkinitramfs: $(wildcard rootfs/*.c)
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(BASE_FLAGS)) $(CFLAGS) $(HARDENING) -pie $^ -larchive -o $@
 
+# Debug symbols would only fill the guest's memory.
 $(BUILD)/share/hull/initramfs: $(BUILD)/bin/hull-agent $(BUILD)/bin/mkinitramfs
 	@mkdir -p $(@D)
-	$(BUILD)/bin/mkinitramfs $(BUILD)/bin/hull-agent.stripped $@ 2>/dev/null || { strip -o $(BUILD)/bin/hull-agent.stripped $< && $(BUILD)/bin/mkinitramfs $(BUILD)/bin/hull-agent.stripped $@; }
+	strip -o $(BUILD)/hull-agent.stripped $<
+	$(BUILD)/bin/mkinitramfs $(BUILD)/hull-agent.stripped $@
 
 $(BUILD)/share/hull/vmlinux: $(wildcard kernel/*)
 	@mkdir -p $(@D)
