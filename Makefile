@@ -37,7 +37,7 @@ MAIN_agent := hull-agent
 MAIN_runtime := hull
 PROGRAMS := $(BUILD)/bin/hull $(BUILD)/bin/hull-vmm $(BUILD)/bin/hull-fsd $(BUILD)/bin/hull-agent
 
-.PHONY: all programs demo check check-unit check-fuzz check-integration install lint format fuzz bench clean help deps
+.PHONY: all programs unit-tests fuzz-targets test-programs demo check install lint format fuzz bench clean help deps
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -130,6 +130,60 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/fuzz/tests/fuzz/%.o $(BUILD)/fuzz/lib$$(call par
 
 unit-tests: $(UNIT_TESTS)
 fuzz-targets: $(FUZZ_TARGETS)
+
+test-programs: $(BUILD)/tests/musl_program $(patsubst tests/integration/%.c,$(BUILD)/tests/%,$(wildcard tests/integration/*.c))
+
+$(BUILD)/tests/musl_program: tests/integration/musl/program.c
+	@mkdir -p $(@D)
+	musl-gcc -O2 -Wall -Wextra -Werror $< -o $@
+
+# Programs that run inside containers of the tests: static, so that they run in any root file system.
+$(BUILD)/tests/%: tests/integration/%.c
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(BASE_FLAGS)) $(CFLAGS) -static $< -o $@
+
+# --- what people call ------------------------------------------------------------------------------------------------
+
+deps:
+	tests/deps.sh
+
+# The packages have to be there before the rest is looked at, hence the second make.
+demo: deps
+	$(MAKE) --no-print-directory -j2 all
+	tests/demo.sh
+
+check: deps
+	$(MAKE) --no-print-directory -j2 all unit-tests fuzz-targets test-programs
+	BUILD=$(BUILD) tests/check.sh
+
+fuzz: deps
+	$(MAKE) --no-print-directory -j2 fuzz-targets
+	BUILD=$(BUILD) FUZZ_SECONDS=$${FUZZ_SECONDS:-600} tests/check.sh fuzz
+
+bench: deps
+	$(MAKE) --no-print-directory -j2 all
+	tests/bench/run.sh
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/hull $(DESTDIR)$(PREFIX)/share/hull \
+		$(DESTDIR)$(PREFIX)/share/man/man8
+	install -s -m 755 $(BUILD)/bin/hull $(DESTDIR)$(PREFIX)/bin/
+	install -s -m 755 $(BUILD)/bin/hull-vmm $(BUILD)/bin/hull-fsd $(DESTDIR)$(PREFIX)/libexec/hull/
+	install -m 644 $(BUILD)/share/hull/vmlinux $(BUILD)/share/hull/initramfs $(DESTDIR)$(PREFIX)/share/hull/
+	install -m 644 $(wildcard runtime/man/*.8) $(DESTDIR)$(PREFIX)/share/man/man8/
+
+ALL_C := $(shell find common vmm guest-agent runtime rootfs tests -name '*.c')
+ALL_H := $(shell find common vmm guest-agent runtime rootfs tests -name '*.h')
+LINT_C := $(filter-out tests/%,$(ALL_C))
+
+format:
+	clang-format -i $(ALL_C) $(ALL_H)
+
+lint:
+	clang-format --dry-run --Werror $(ALL_C) $(ALL_H)
+	printf '%s\n' $(LINT_C) | xargs -P 2 -n 4 clang-tidy --quiet -- $(filter-out -MMD -MP -Werror -g,$(BASE_FLAGS))
+	cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability,performance --std=c11 \
+		--suppress=missingIncludeSystem -D_GNU_SOURCE '-DHULL_VERSION="0"' -I. $(LINT_C)
 
 clean:
 	rm -rf $(BUILD)

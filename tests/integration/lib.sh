@@ -1,0 +1,84 @@
+# Sourced by each integration test, inside the emulated host: results, root file systems, bundles.
+#
+#   ok DESCRIPTION, not_ok DESCRIPTION [DETAIL]     print one result
+#   check DESCRIPTION COMMAND...                    ok when the command succeeds
+#   same DESCRIPTION EXPECTED ACTUAL                ok when the two strings are equal
+#   rootfs_busybox DIR, rootfs_debian DIR, rootfs_musl DIR    make a root file system
+#   bundle DIR ROOTFS ARG...                        make a bundle that runs ARG..., not in a terminal
+#   edit BUNDLE JQ-EXPRESSION                       change its config.json
+#   leftovers                                       print what containers have left on this host: nothing, if all is well
+
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+hull=${HULL:-$repository/build/bin/hull}
+work=${HULL_TEST_WORK:-/scratch/$(basename "$0" .sh).$$}
+mkdir -p "$work"
+
+ok() { echo "ok $*"; }
+not_ok() {
+	echo "not ok $1"
+	[ -z "${2-}" ] || printf '%s\n' "$2" | head -n 40 | sed 's/^/#   /'
+}
+check() {
+	local description=$1 output
+	shift
+	if output=$("$@" 2>&1); then ok "$description"; else not_ok "$description" "$output"; fi
+}
+same() {
+	if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "expected: $2
+actual:   $3"; fi
+}
+
+rootfs_busybox() {
+	mkdir -p "$1"/{bin,sbin,usr/bin,usr/sbin,etc,proc,sys,dev,tmp,root,var,run}
+	chmod 1777 "$1/tmp"
+	cp /bin/busybox "$1/bin/busybox"
+	"$1/bin/busybox" --list | while read -r applet; do
+		[ "$applet" = busybox ] || ln -sf busybox "$1/bin/$applet"
+	done
+	echo 'root:x:0:0:root:/root:/bin/sh' >"$1/etc/passwd"
+	echo 'root:x:0:' >"$1/etc/group"
+}
+
+# The image is read-only and shared by all tests; each root file system is an overlay over it, as an engine makes them.
+rootfs_debian() {
+	local lower=/run/hull-test-debian
+	if [ ! -d "$lower/etc" ]; then
+		mkdir -p "$lower"
+		mount -o loop,ro,noload "${HULL_TEST_DEBIAN:?}" "$lower"
+	fi
+	mkdir -p "$1" "$1.upper" "$1.work"
+	mount -t overlay overlay -o "lowerdir=$lower,upperdir=$1.upper,workdir=$1.work" "$1"
+}
+
+# A dynamically linked program with musl's loader and C library, and nothing else.
+rootfs_musl() {
+	mkdir -p "$1"/{bin,lib,proc,sys,dev,tmp,etc}
+	cp "$repository/build/tests/musl_program" "$1/bin/program"
+	cp -L /lib/ld-musl-x86_64.so.1 "$1/lib/ld-musl-x86_64.so.1"
+}
+
+bundle() {
+	local directory=$1 rootfs=$2 args
+	shift 2
+	mkdir -p "$directory"
+	args=$(jq -nc '$ARGS.positional' --args -- "$@")
+	rm -f "$directory/config.json"
+	(cd "$directory" && "$hull" spec) || return 1
+	edit "$directory" ".process.terminal=false | .root.path=\"$rootfs\" | .root.readonly=false | .process.args=$args"
+}
+
+edit() {
+	jq "$2" "$1/config.json" >"$1/config.json.new" && mv "$1/config.json.new" "$1/config.json"
+}
+
+leftovers() {
+	local pid
+	for pid in $(pgrep -x 'hull|hull-vmm|hull-fsd'); do
+		echo "process $pid $(tr '\0' ' ' <"/proc/$pid/cmdline")"
+	done
+	find /run/hull -mindepth 1 2>/dev/null | sed 's/^/file /'
+	grep -E 'hull-fsd|/run/hull/' /proc/mounts | sed 's/^/mount /'
+	find /sys/fs/cgroup -type d -name '*hull*' 2>/dev/null | sed 's/^/cgroup /'
+	grep -E 'hull' /proc/net/unix | sed 's/^/socket /'
+	return 0
+}
