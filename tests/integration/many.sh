@@ -1,0 +1,38 @@
+#!/bin/bash
+# 200 containers one after another and 50 at once leave nothing behind.
+. "$(dirname "$0")/lib.sh"
+rootfs_busybox "$work/rootfs"
+bundle "$work/b" "$work/rootfs" sh -c 'echo out; echo err >&2; exit 5'
+
+snapshot() { # what a leak would change
+	ls /proc/self/fd | wc -l
+	wc -l </proc/mounts
+	find /sys/fs/cgroup -type d | wc -l
+	find /run /tmp /var/lib -xdev 2>/dev/null | grep -v -e "$work" | wc -l
+	wc -l </proc/net/unix
+	pgrep -c . || true
+}
+"$hull" run --bundle "$work/b" warm >/dev/null 2>&1 </dev/null
+before=$(snapshot)
+wrong=0
+for i in $(seq 200); do
+	output=$("$hull" run --bundle "$work/b" "one$i" 2>/dev/null </dev/null)
+	[ "$?/$output" = 5/out ] || wrong=$((wrong + 1))
+done
+same "200 containers one after another: those that went wrong" 0 "$wrong"
+same "they leave nothing" "" "$(leftovers)"
+
+for i in $(seq 50); do
+	("$hull" run --bundle "$work/b" "many$i" >"$work/out$i" 2>"$work/err$i" </dev/null; echo $? >"$work/status$i") &
+	children+=" $!"
+done
+wait $children
+wrong=""
+for i in $(seq 50); do
+	[ "$(cat "$work/status$i")/$(cat "$work/out$i")/$(cat "$work/err$i")" = 5/out/err ] ||
+		wrong+="$i: $(cat "$work/status$i" "$work/err$i" | tr '\n' ' ')
+"
+done
+same "50 containers at once: those that went wrong" "" "$wrong"
+same "they leave nothing" "" "$(leftovers)"
+same "descriptors, mounts, cgroups, files, sockets, processes as before" "$before" "$(snapshot)"
