@@ -1,6 +1,10 @@
 /*
  * The event loop: one thread serves all devices. Sources are descriptors watched with epoll (level-triggered) and
  * timers.
+ *
+ * A handler runs with the loop's lock held. The threads of the vCPUs take that lock while they are in the registers of
+ * a device, so that handlers and register accesses never see each other half done; device code takes no lock itself.
+ * Sources and timers are touched on the loop's thread only, or before loop_run.
  */
 #pragma once
 
@@ -45,6 +49,15 @@ void loop_remove(struct loop *loop, struct loop_source *source);
 void loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t delay);
 void loop_timer_cancel(struct loop *loop, struct loop_timer *timer);
 
-/* Runs until loop_stop. Returns the value given to loop_stop. */
+/* Runs until loop_stop. Returns the value given to the first loop_stop. */
 int loop_run(struct loop *loop);
+/* From any thread that holds the lock. */
 void loop_stop(struct loop *loop, int value);
+
+/* For other threads: hold the lock around whatever belongs to a device. */
+void loop_lock(struct loop *loop);
+void loop_unlock(struct loop *loop);
+/* For a thread that holds the lock: has function run on the loop's thread and waits for its end. The lock is given up
+ * meanwhile, so what was read before may have changed. On the loop's own thread, and before loop_run has been entered,
+ * function is called directly. */
+void loop_call(struct loop *loop, void (*function)(void *argument), void *argument);

@@ -26,6 +26,8 @@ struct queue {
 	bool ready;
 	bool broken;	      /* the guest broke the ring's rules: nothing is taken from or put into it until reset */
 	bool event_index;     /* VIRTIO_F_EVENT_IDX was negotiated */
+	bool indirect;	      /* VIRTIO_F_INDIRECT_DESC was negotiated */
+	bool quiet;	      /* the driver was told that it need not ring the doorbell */
 	uint64_t descriptors; /* guest-physical addresses */
 	uint64_t available;
 	uint64_t used;
@@ -65,8 +67,8 @@ void queue_push(struct queue *queue, uint16_t head, uint32_t written);
 /* True when the driver wants an interrupt for what was pushed since the last call that returned true. */
 bool queue_needs_interrupt(struct queue *queue);
 
-/* Tell the driver whether it needs to ring the doorbell for new chains. After enabling, check the ring once more:
- * queue_pop. */
+/* Tell the driver whether it needs to ring the doorbell for new chains; at first it does. After enabling, check the
+ * ring once more: queue_pop. */
 void queue_notifications(struct queue *queue, bool enable);
 
 /* Copy the next bytes out of the readable part / into the writable part; return how many there were (less than size at
