@@ -180,33 +180,6 @@ static void make_directories(const char *path)
 	mkdir(copy, 0755);
 }
 
-/*
- * Puts a tmpfs over /tmp, with what must stay visible of the build machine's bound into it: a clone, a cache or a working
- * directory may lie there. Not where /tmp itself is wanted.
- */
-static void make_tmp(char **kept)
-{
-	int trees[64], count = 0;
-
-	for (char **path = kept; *path; path++) {
-		if (!strcmp(*path, "/tmp"))
-			return;
-		if (count == (int)(sizeof(trees) / sizeof(trees[0])))
-			fail("too many directories to keep");
-		trees[count] = (int)syscall(SYS_open_tree, AT_FDCWD, *path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-		if (trees[count++] < 0)
-			fail("`%s`", *path);
-	}
-	if (mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777"))
-		fail("mount /tmp");
-	for (int i = 0; i < count; i++) {
-		make_directories(kept[i]);
-		if (syscall(SYS_move_mount, trees[i], "", AT_FDCWD, kept[i], MOVE_MOUNT_F_EMPTY_PATH))
-			fail("bind `%s`", kept[i]);
-		close(trees[i]);
-	}
-}
-
 /* The one place where the machine changes the build machine's files. cache=mmap: written through, but shared mappings work. */
 static void mount_output(const char *path)
 {
@@ -382,7 +355,7 @@ static int run_job(char **arguments, char **environment, const char *directory)
 
 int main(void)
 {
-	char *strings, *next, *end, **paths, **arguments, **environment, **kept;
+	char *strings, *next, *end, **paths, **arguments, **environment;
 	struct job job;
 	int status;
 
@@ -399,11 +372,9 @@ int main(void)
 	paths = take_strings(&next, end, 2);
 	arguments = take_strings(&next, end, job.arguments);
 	environment = take_strings(&next, end, job.variables);
-	kept = take_strings(&next, end, job.kept);
 
 	set_clock(&job);
 	seed_random(&job);
-	make_tmp(kept);
 	mount_output(paths[1]);
 	set_limits();
 	environ = environment;

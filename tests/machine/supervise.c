@@ -1,12 +1,11 @@
 /*
  * supervise: starts QEMU with the emulated KVM host, hands it a job, relays the streams, ends with the job's status.
  *
- *   supervise [-t SECONDS] [-o DIRECTORY] [-c CONSOLE-LOG] [-k DIRECTORY]... [-f] -q N QEMU-ARGUMENT... COMMAND...
+ *   supervise [-t SECONDS] [-o DIRECTORY] [-c CONSOLE-LOG] [-f] -q N QEMU-ARGUMENT... COMMAND...
  *
  *   -t  end the machine after so many seconds, with status 124
  *   -o  directory of the caller that the machine mounts at the same path (QEMU exports it with the tag "out")
  *   -c  file for the machine's console; without it the last lines are shown when something fails
- *   -k  directory below /tmp that must be visible inside
  *   -f  the same random seed each time, for figures that repeat
  *   -q  how many of the arguments are QEMU's; its sockets are MACHINE_FDS and the following
  *
@@ -50,8 +49,6 @@ struct options {
 	unsigned timeout;
 	const char *output;
 	const char *console;
-	char *kept[64];
-	uint32_t kept_count;
 	bool fixed_seed;
 	char **qemu;
 	int qemu_count;
@@ -150,15 +147,11 @@ static void parse(int argc, char **argv, struct options *options)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "+t:o:c:k:fq:")) != -1) {
+	while ((option = getopt(argc, argv, "+t:o:c:fq:")) != -1) {
 		switch (option) {
 		case 't': options->timeout = (unsigned)number(optarg); break;
 		case 'o': options->output = optarg; break;
 		case 'c': options->console = optarg; break;
-		case 'k':
-			if (options->kept_count < sizeof(options->kept) / sizeof(options->kept[0]))
-				options->kept[options->kept_count++] = optarg;
-			break;
 		case 'f': options->fixed_seed = true; break;
 		case 'q': options->qemu_count = number(optarg); break;
 		default: exit(125);
@@ -204,7 +197,7 @@ static bool is_passed_on(const char *variable)
 
 static void append_job(struct outbound *out, const struct options *options)
 {
-	struct job job = { .magic = WIRE_MAGIC, .arguments = (uint32_t)options->command_count, .kept = options->kept_count };
+	struct job job = { .magic = WIRE_MAGIC, .arguments = (uint32_t)options->command_count };
 	char *directory = getcwd(NULL, 0);
 	struct timespec now;
 
@@ -225,8 +218,8 @@ static void append_job(struct outbound *out, const struct options *options)
 			job.variables++;
 		}
 	}
-	for (uint32_t i = 0; i < options->kept_count; i++)
-		append_string(out, options->kept[i]);
+	append_string(out, "TMPDIR=/scratch/tmp");
+	job.variables++;
 	job.size = (uint32_t)(out->end - sizeof(job));
 	clock_gettime(CLOCK_REALTIME, &now);
 	job.seconds = now.tv_sec;

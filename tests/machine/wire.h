@@ -23,14 +23,12 @@
 enum wire_port { WIRE_CONTROL = 1, WIRE_OUTPUT, WIRE_ERRORS, WIRE_INPUT, WIRE_PORT_END };
 
 /* Followed by `size` bytes of NUL-terminated strings: working directory, output directory (empty: none), then the
- * arguments, the environment and the directories to be kept. */
+ * arguments and the environment. */
 struct job {
 	uint32_t magic;
 	uint32_t size;
 	uint32_t arguments;
 	uint32_t variables;
-	uint32_t kept; /* paths below /tmp that stay visible in the machine's own /tmp */
-	uint32_t padding;
 	int64_t seconds; /* the caller's CLOCK_REALTIME */
 	int64_t nanoseconds;
 	uint8_t seed[64]; /* for the kernel's random generator */
