@@ -13,8 +13,8 @@
 #define COPY_BELOW 4096u
 
 /*
- * System calls at run time: fstat, fcntl(F_GETFL), epoll_ctl (loop); readv, preadv2, recvmsg; writev, pwritev2, sendmsg;
- * shutdown, close; mmap, munmap, brk (the buffer).
+ * System calls at run time: fstat, fcntl(F_GETFL), epoll_ctl (loop); readv, preadv2, recvmsg; writev, pwritev2,
+ * sendmsg; shutdown, close; mmap, munmap, brk (the buffer).
  */
 
 static enum stream_kind kind_of(const struct stat *st, int flags)
@@ -307,8 +307,8 @@ static ssize_t put_directly(struct stream *stream, struct chain *chain, uint32_t
 
 	do
 		put = stream->kind == STREAM_SOCKET
-			      ? chain_read_to_socket(chain, stream->fd, size, MSG_DONTWAIT | MSG_NOSIGNAL)
-			      : chain_read_to_fd(chain, stream->fd, size, -1);
+			  ? chain_read_to_socket(chain, stream->fd, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+			  : chain_read_to_fd(chain, stream->fd, size, -1);
 	while (put < 0 && errno == EINTR);
 	if (put < 0 && errno == EAGAIN) {
 		output_blocks(stream);

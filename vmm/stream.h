@@ -7,8 +7,8 @@
  *   socket       MSG_DONTWAIT
  *   nonblocking  O_NONBLOCK was set by whoever opened it: reads and writes of any size
  *   file         regular files and /dev/null: always ready
- *   blocking     RWF_NOWAIT where the kernel knows it for this kind of file; elsewhere one read, or one write of at most
- *                PIPE_BUF bytes, for each time that epoll calls it ready
+ *   blocking     RWF_NOWAIT where the kernel knows it for this kind of file; elsewhere one read, or one write of at
+ * most PIPE_BUF bytes, for each time that epoll calls it ready
  *
  * Output goes straight from guest memory to the descriptor as long as that takes it; what it does not take waits in a
  * buffer of STREAM_BUFFER_SIZE, which is made at first need. The caller's flow control keeps it from overflowing.

@@ -65,8 +65,8 @@ struct vsock_connect {
 	struct vsock_connection *connection; /* of vsock.c */
 };
 
-/* Connects fd, a stream socket, to `port` in the guest; waits for READY first. Takes fd over when it succeeds. Returns 0
- * or -1: EINVAL (not a stream socket), ENOBUFS (too many connections), ECONNRESET (the guest is gone). */
+/* Connects fd, a stream socket, to `port` in the guest; waits for READY first. Takes fd over when it succeeds. Returns
+ * 0 or -1: EINVAL (not a stream socket), ENOBUFS (too many connections), ECONNRESET (the guest is gone). */
 int vsock_connect(struct virtio_device *device, struct vsock_connect *request, uint32_t port, int fd,
 		  struct error *err);
 /* Gives up; harmless when done was called. */
