@@ -17,7 +17,7 @@
 #include "vmm/memory.h"
 
 #define QUEUE_SIZE_MAX 1024
-#define CHAIN_BUFFERS_MAX 258 /* data of 1 MiB in pages, plus header and status */
+#define CHAIN_BUFFERS_MAX 260 /* data of 1 MiB in pages, plus two headers and their arguments (virtio-fs) */
 
 /* Frozen copies of what the driver configured; taken over at DRIVER_OK by queue_start. */
 struct queue {
