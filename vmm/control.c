@@ -1,0 +1,246 @@
+/*
+ * System calls at run time: accept4, recvmsg, sendmsg, close; epoll_ctl, clock_gettime (loop); mmap, munmap, brk
+ * (clients).
+ */
+#include "vmm/control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/io.h"
+#include "common/log.h"
+#include "common/vmm_control.h"
+#include "vmm/virtio/vsock.h"
+
+#define CLIENTS_MAX 32
+#define ACCEPT_PAUSE_NS 100000000ull /* after accept failed for want of descriptors or memory */
+
+struct client {
+	struct control *control;
+	struct loop_source source;
+	struct vsock_connect connect;
+	bool waiting; /* for the answer to a connect; no further request is read meanwhile */
+	TAILQ_ENTRY(client) link;
+};
+
+struct control {
+	struct virtio_device *vsock;
+	struct loop *loop;
+	struct loop_source listener;
+	struct loop_timer pause;
+	TAILQ_HEAD(, client) clients;
+	unsigned client_count;
+};
+
+static void client_free(struct client *client)
+{
+	struct control *control = client->control;
+
+	vsock_connect_cancel(&client->connect);
+	loop_remove(control->loop, &client->source);
+	close(client->source.fd);
+	TAILQ_REMOVE(&control->clients, client, link);
+	control->client_count--;
+	free(client);
+}
+
+/* A client that does not take its answers is not worth waiting for. Returns 0, or -1 when it is to be dropped. */
+static int reply(struct client *client, int error, uint32_t value)
+{
+	struct vmm_reply message = {.error = (uint32_t)error, .value = value};
+	ssize_t sent = send_with_fds(client->source.fd, &message, sizeof(message), NULL, 0, MSG_DONTWAIT);
+
+	return sent == sizeof(message) ? 0 : -1;
+}
+
+static void connect_done(struct vsock_connect *connect, int error)
+{
+	struct client *client = connect->owner;
+
+	client->waiting = false;
+	if (reply(client, error, 0) < 0)
+		client_free(client);
+	else
+		loop_watch(client->control->loop, &client->source, EPOLLIN);
+}
+
+/* The operations return 0 or a positive errno value for the reply. The descriptor stays the caller's unless it was
+ * taken (*fd is -1 then). */
+static int operate_connect(struct client *client, const struct vmm_request *request, int *fd)
+{
+	struct error err = {0};
+
+	if (request->flags)
+		return EINVAL;
+	client->connect.owner = client;
+	client->connect.done = connect_done;
+	if (vsock_connect(client->control->vsock, &client->connect, request->port, *fd, &err) < 0)
+		return err.code ? err.code : EINVAL;
+	take_fd(fd);
+	client->waiting = true;
+	/* Still hears when the client goes away. */
+	loop_watch(client->control->loop, &client->source, 0);
+	return 0;
+}
+
+static int operate_stream(struct client *client, const struct vmm_request *request, int *fd)
+{
+	struct error err = {0};
+
+	if (vsock_add_stream(client->control->vsock, request->port, *fd, request->flags, &err) < 0)
+		return err.code ? err.code : EINVAL;
+	take_fd(fd);
+	return 0;
+}
+
+static int operate(struct client *client, const struct vmm_request *request, int *fd, uint32_t *value)
+{
+	if (request->version != VMM_CONTROL_VERSION)
+		return EPROTONOSUPPORT;
+	switch (request->operation) {
+	case VMM_CONNECT:
+		return *fd < 0 ? EBADF : operate_connect(client, request, fd);
+	case VMM_STREAM:
+		return *fd < 0 ? EBADF : operate_stream(client, request, fd);
+	case VMM_STATUS:
+		*value = vsock_status(client->control->vsock);
+		return *fd < 0 && !request->port && !request->flags ? 0 : EINVAL;
+	default:
+		return EOPNOTSUPP;
+	}
+}
+
+/* Returns 0, or -1 when the client is to be dropped. */
+static int serve(struct client *client)
+{
+	struct vmm_request request;
+	char message[sizeof(request) + 1]; /* one more, to see a packet that is too long */
+	cleanup_close int fd = -1;
+	size_t fds = 1;
+	uint32_t value = 0;
+	int error;
+	ssize_t got = receive_with_fds(client->source.fd, message, sizeof(message), &fd, &fds, MSG_DONTWAIT);
+
+	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (got < 0 || fds == 0)
+		fd = -1;
+	if (got == 0)
+		return -1;
+	if (got != sizeof(request)) {
+		log_line("control: a packet that is no request");
+		return -1;
+	}
+	memcpy(&request, message, sizeof(request));
+	error = operate(client, &request, &fd, &value);
+	return client->waiting ? 0 : reply(client, error, value);
+}
+
+static void client_event(struct loop_source *source, uint32_t events)
+{
+	struct client *client = source->owner;
+
+	if (client->waiting) {
+		if (events & (EPOLLHUP | EPOLLERR))
+			client_free(client);
+		return;
+	}
+	if (serve(client) < 0)
+		client_free(client);
+}
+
+static void client_new(struct control *control, int socket)
+{
+	cleanup_close int fd = socket;
+	cleanup_free struct client *client = NULL;
+	struct error err;
+
+	if (control->client_count == CLIENTS_MAX) {
+		log_line("control: too many clients");
+		return;
+	}
+	client = calloc(1, sizeof(*client));
+	if (!client)
+		return;
+	client->control = control;
+	client->source = (struct loop_source){.fd = fd, .events = EPOLLIN, .handle = client_event, .owner = client};
+	if (loop_add(control->loop, &client->source, &err) < 0) {
+		log_line("control: %s", err.message);
+		return;
+	}
+	take_fd(&fd);
+	TAILQ_INSERT_TAIL(&control->clients, client, link);
+	control->client_count++;
+	take_pointer(client);
+}
+
+static void listener_event(struct loop_source *source, uint32_t events)
+{
+	struct control *control = source->owner;
+	int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC);
+
+	(void)events;
+	if (fd >= 0) {
+		client_new(control, fd);
+	} else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+		/* The connection stays in the backlog and would wake the loop without end. */
+		loop_watch(control->loop, source, 0);
+		loop_timer_set(control->loop, &control->pause, ACCEPT_PAUSE_NS);
+	}
+}
+
+static void pause_over(struct loop_timer *timer)
+{
+	struct control *control = timer->owner;
+
+	loop_watch(control->loop, &control->listener, EPOLLIN);
+}
+
+struct control *control_new(int listen_fd, struct virtio_device *vsock, struct loop *loop, struct error *err)
+{
+	cleanup_free struct control *control = calloc(1, sizeof(*control));
+
+	if (!control) {
+		error_set_errno(err, "control socket");
+		return NULL;
+	}
+	control->vsock = vsock;
+	control->loop = loop;
+	TAILQ_INIT(&control->clients);
+	control->pause = (struct loop_timer){.handle = pause_over, .owner = control};
+	control->listener =
+	    (struct loop_source){.fd = listen_fd, .events = EPOLLIN, .handle = listener_event, .owner = control};
+	/* Between epoll's word and accept the client may be gone again. */
+	if (set_nonblocking(listen_fd, true) < 0) {
+		error_set_errno(err, "control socket");
+		return NULL;
+	}
+	if (loop_add(loop, &control->listener, err) < 0) {
+		error_prefix(err, "control socket");
+		return NULL;
+	}
+	return take_pointer(control);
+}
+
+void control_free(struct control *control)
+{
+	struct client *client;
+
+	if (!control)
+		return;
+	while ((client = TAILQ_FIRST(&control->clients))) {
+		if (client->waiting)
+			reply(client, ECONNRESET, 0);
+		client_free(client);
+	}
+	loop_timer_cancel(control->loop, &control->pause);
+	loop_remove(control->loop, &control->listener);
+	close(control->listener.fd);
+	free(control);
+}
