@@ -1,0 +1,406 @@
+#include "vmm/machine.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "common/agent_protocol.h"
+#include "common/cleanup.h"
+#include "common/log.h"
+#include "vmm/console.h"
+#include "vmm/control.h"
+#include "vmm/kvm.h"
+#include "vmm/loop.h"
+#include "vmm/memory.h"
+#include "vmm/pci.h"
+#include "vmm/pvpanic.h"
+#include "vmm/virtio/devices.h"
+#include "vmm/virtio/fs.h"
+#include "vmm/virtio/pci.h"
+#include "vmm/virtio/vsock.h"
+#include "vmm/x86_64/mptable.h"
+#include "vmm/x86_64/vcpu.h"
+
+#define RESET_PORT 0xcf9      /* "reset control" of the PC's chip sets */
+#define RESET_PORT_HARD 0x04
+#define KEYBOARD_PORT 0x64    /* the keyboard controller's command port */
+#define KEYBOARD_RESET 0xfe
+
+struct machine {
+	const struct machine_options *options;
+	struct machine_result *result;
+	struct loop *loop;
+	struct guest_memory *memory;
+	struct kvm kvm;
+	struct pci_bus bus;
+	struct pvpanic pvpanic;
+	struct console console;
+	struct virtio_device *vsock;
+	struct control *control;
+	struct loop_timer stopped; /* the guest has stopped: what it had sent before still counts */
+	struct vcpu vcpus[MPTABLE_VCPUS_MAX];
+	pthread_barrier_t filtered; /* every thread has its system call filter */
+	atomic_bool filter_failed;
+};
+
+/* --- the end --------------------------------------------------------------------------------------------------------- */
+
+/* The first end counts. With the loop's lock held. */
+static void end(struct machine *machine, enum machine_end how, unsigned status, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+static void end(struct machine *machine, enum machine_end how, unsigned status, const char *format, ...)
+{
+	struct machine_result *result = machine->result;
+	va_list args;
+
+	if (result->end)
+		return;
+	result->end = how;
+	result->status = status;
+	va_start(args, format);
+	vsnprintf(result->text, sizeof(result->text), format, args);
+	va_end(args);
+	loop_stop(machine->loop, 0);
+}
+
+/* Once the agent has reported the exit, nothing that becomes of the guest is a failure any more: the status follows as
+ * soon as the output is delivered. */
+static bool is_exiting(const struct machine *machine)
+{
+	return vsock_status(machine->vsock) & VMM_STATUS_EXITING;
+}
+
+static void guest_reported(void *owner, enum vsock_event event, uint32_t value)
+{
+	struct machine *machine = owner;
+
+	switch (event) {
+	case VSOCK_READY:
+		break;
+	case VSOCK_EXITED:
+		end(machine, MACHINE_EXITED, value, "exited");
+		break;
+	case VSOCK_FAILED:
+		end(machine, MACHINE_FAILED, 0, "%s", vsock_failure_text(value));
+		break;
+	}
+}
+
+static void guest_panicked(void *owner)
+{
+	struct machine *machine = owner;
+
+	if (!is_exiting(machine))
+		end(machine, MACHINE_PANICKED, 0, "the guest kernel panicked");
+}
+
+static void file_server_ended(void *owner)
+{
+	struct machine *machine = owner;
+
+	if (!is_exiting(machine))
+		end(machine, MACHINE_FAILED, 0, "file server ended");
+}
+
+static void guest_stopped(struct loop_timer *timer)
+{
+	struct machine *machine = timer->owner;
+
+	if (!is_exiting(machine))
+		end(machine, MACHINE_FAILED, 0, "the guest shut down without reporting an exit status");
+}
+
+/* --- exits of the vCPUs: on their threads ---------------------------------------------------------------------------- */
+
+/* The timer lets what the devices were told before the stop be dealt with first. */
+static void note_stop(void *argument)
+{
+	struct machine *machine = argument;
+
+	loop_timer_set(machine->loop, &machine->stopped, 0);
+}
+
+static void shutdown_guest(void *owner)
+{
+	struct machine *machine = owner;
+
+	loop_lock(machine->loop);
+	loop_call(machine->loop, note_stop, machine);
+	loop_unlock(machine->loop);
+}
+
+static void vcpu_failed(void *owner, const char *reason)
+{
+	struct machine *machine = owner;
+
+	loop_lock(machine->loop);
+	if (!is_exiting(machine))
+		end(machine, MACHINE_FAILED, 0, "%s", reason);
+	loop_unlock(machine->loop);
+}
+
+static void port_read(void *owner, uint16_t port, void *data, unsigned size)
+{
+	struct machine *machine = owner;
+	uint8_t value;
+
+	memset(data, 0xff, size);
+	if (console_has_port(&machine->console, port)) {
+		value = console_read(&machine->console, port);
+		memcpy(data, &value, sizeof(value));
+		return;
+	}
+	loop_lock(machine->loop);
+	pci_port_read(&machine->bus, port, data, size);
+	loop_unlock(machine->loop);
+}
+
+static bool is_reset(uint16_t port, uint8_t value)
+{
+	return (port == RESET_PORT && (value & RESET_PORT_HARD)) || (port == KEYBOARD_PORT && value == KEYBOARD_RESET);
+}
+
+static void port_write(void *owner, uint16_t port, const void *data, unsigned size)
+{
+	struct machine *machine = owner;
+	uint8_t value;
+
+	memcpy(&value, data, sizeof(value));
+	if (console_has_port(&machine->console, port)) {
+		console_write(&machine->console, port, value);
+	} else if (size == 1 && is_reset(port, value)) {
+		shutdown_guest(machine);
+	} else {
+		loop_lock(machine->loop);
+		pci_port_write(&machine->bus, port, data, size);
+		loop_unlock(machine->loop);
+	}
+}
+
+static void memory_read(void *owner, uint64_t address, void *data, unsigned size)
+{
+	struct machine *machine = owner;
+
+	loop_lock(machine->loop);
+	pci_memory_read(&machine->bus, address, data, size);
+	loop_unlock(machine->loop);
+}
+
+static void memory_write(void *owner, uint64_t address, const void *data, unsigned size)
+{
+	struct machine *machine = owner;
+
+	loop_lock(machine->loop);
+	pci_memory_write(&machine->bus, address, data, size);
+	loop_unlock(machine->loop);
+}
+
+/* --- building -------------------------------------------------------------------------------------------------------- */
+
+static void send_msi(void *owner, uint64_t address, uint32_t data)
+{
+	kvm_send_msi(owner, address, data);
+}
+
+static int add_doorbell(void *owner, uint64_t address, int eventfd, struct error *err)
+{
+	return kvm_add_doorbell(owner, address, eventfd, err);
+}
+
+static void remove_doorbell(void *owner, uint64_t address, int eventfd)
+{
+	kvm_remove_doorbell(owner, address, eventfd);
+}
+
+static int put_on_bus(struct machine *machine, struct virtio_device *device, struct error *err)
+{
+	if (!device)
+		return -1;
+	return virtio_pci_add(&machine->bus, device, machine->memory, machine->loop, err) ? 0 : -1;
+}
+
+static int add_pvpanic(struct machine *machine, struct error *err)
+{
+	machine->pvpanic.panicked = guest_panicked;
+	machine->pvpanic.owner = machine;
+	return pvpanic_add(&machine->pvpanic, &machine->bus, err);
+}
+
+static int add_vsock(struct machine *machine, struct error *err)
+{
+	machine->vsock = vsock_new(VSOCK_GUEST_CID_DEFAULT, machine->loop, err);
+	if (put_on_bus(machine, machine->vsock, err) < 0)
+		return -1;
+	vsock_on_report(machine->vsock, guest_reported, machine);
+	return 0;
+}
+
+static int add_streams(struct machine *machine, struct error *err)
+{
+	for (unsigned i = 0; i < machine->options->stream_count; i++) {
+		const struct machine_stream *stream = &machine->options->streams[i];
+
+		if (vsock_add_stream(machine->vsock, stream->port, stream->fd, stream->flags, err) < 0)
+			return error_prefix(err, "stream %u", stream->port);
+	}
+	return 0;
+}
+
+static int add_control(struct machine *machine, struct error *err)
+{
+	machine->control = control_new(machine->options->control_fd, machine->vsock, machine->loop, err);
+	return machine->control ? 0 : -1;
+}
+
+static int add_rng(struct machine *machine, struct error *err)
+{
+	return put_on_bus(machine, rng_new(machine->loop, err), err);
+}
+
+static int add_fs(struct machine *machine, struct error *err)
+{
+	struct virtio_device *device;
+
+	if (machine->options->fs_fd < 0)
+		return 0;
+	device = fs_new(machine->options->fs_fd, AGENT_FS_TAG, machine->loop, err);
+	if (put_on_bus(machine, device, err) < 0)
+		return -1;
+	fs_on_end(device, file_server_ended, machine);
+	return 0;
+}
+
+static int add_disks(struct machine *machine, struct error *err)
+{
+	for (unsigned i = 0; i < machine->options->disk_count; i++) {
+		const struct machine_disk *disk = &machine->options->disks[i];
+
+		if (put_on_bus(machine, blk_new(disk->fd, disk->readonly, disk->serial, machine->loop, err), err) < 0)
+			return error_prefix(err, "disk %u", i);
+	}
+	return 0;
+}
+
+/* All devices, in the order of their slots on the bus. */
+static const struct {
+	const char *name;
+	int (*add)(struct machine *machine, struct error *err);
+} devices[] = {
+    {"pvpanic", add_pvpanic}, {"vsock", add_vsock}, {"rng", add_rng},	  {"fs", add_fs},
+    {"disks", add_disks},     {"streams", add_streams}, {"control", add_control},
+};
+
+static int add_devices(struct machine *machine, struct error *err)
+{
+	const struct pci_host host = {.send_msi = send_msi,
+				      .add_doorbell = add_doorbell,
+				      .remove_doorbell = remove_doorbell,
+				      .owner = &machine->kvm};
+
+	pci_bus_init(&machine->bus, &host);
+	for (size_t i = 0; i < sizeof(devices) / sizeof(devices[0]); i++)
+		if (devices[i].add(machine, err) < 0)
+			return error_prefix(err, "%s", devices[i].name);
+	return 0;
+}
+
+static int create_vcpus(struct machine *machine, const struct boot_image *image, struct error *err)
+{
+	struct cpuid cpuid;
+
+	if (cpuid_get(&cpuid, &machine->kvm, machine->options->vcpu_count, err) < 0)
+		return -1;
+	for (unsigned i = 0; i < machine->options->vcpu_count; i++)
+		if (vcpu_create(&machine->vcpus[i], i, &machine->kvm, &cpuid, image, err) < 0)
+			return -1;
+	return 0;
+}
+
+static int build(struct machine *machine, struct error *err)
+{
+	const struct machine_options *options = machine->options;
+	const struct boot_options boot = {.kernel_fd = options->kernel_fd,
+					  .initramfs_fd = options->initramfs_fd,
+					  .command_line = options->command_line,
+					  .vcpu_count = options->vcpu_count};
+	struct boot_image image;
+
+	console_init(&machine->console, options->console_fd);
+	machine->stopped = (struct loop_timer){.handle = guest_stopped, .owner = machine};
+	machine->loop = loop_new(err);
+	if (!machine->loop)
+		return -1;
+	machine->memory = guest_memory_new(options->memory, err);
+	if (!machine->memory)
+		return -1;
+	if (boot_load(machine->memory, &boot, &image, err) < 0 ||
+	    kvm_open(&machine->kvm, options->kvm_fd, machine->memory, err) < 0 ||
+	    create_vcpus(machine, &image, err) < 0)
+		return -1;
+	return add_devices(machine, err);
+}
+
+/* --- running --------------------------------------------------------------------------------------------------------- */
+
+/* Each thread comes through here, and none goes on before all have their filter. */
+static int filter_thread(struct machine *machine, enum jail_thread kind, struct error *err)
+{
+	bool failed = jail_filter(kind, err) < 0;
+
+	if (failed)
+		machine->filter_failed = true;
+	pthread_barrier_wait(&machine->filtered);
+	if (failed)
+		return -1;
+	return machine->filter_failed ? error_set(err, 0, "another thread has no system call filter") : 0;
+}
+
+static int enter_guest(void *owner, struct error *err)
+{
+	prctl(PR_SET_NAME, "hull-vcpu");
+	return filter_thread(owner, JAIL_THREAD_VCPU, err);
+}
+
+static const struct vcpu_operations vcpu_operations = {
+    .port_read = port_read,
+    .port_write = port_write,
+    .memory_read = memory_read,
+    .memory_write = memory_write,
+    .shutdown = shutdown_guest,
+    .failed = vcpu_failed,
+    .enter = enter_guest,
+};
+
+static int start(struct machine *machine, struct error *err)
+{
+	if (jail_enter(&machine->options->jail, err) < 0)
+		return -1;
+	pthread_barrier_init(&machine->filtered, NULL, machine->options->vcpu_count + 1);
+	for (unsigned i = 0; i < machine->options->vcpu_count; i++)
+		if (vcpu_start(&machine->vcpus[i], &vcpu_operations, machine, err) < 0)
+			return -1;
+	return filter_thread(machine, JAIL_THREAD_LOOP, err);
+}
+
+void machine_run(const struct machine_options *options, struct machine_result *result)
+{
+	/* Static: the vCPUs' threads may still be in it when this returns. */
+	static struct machine machine;
+	struct error err;
+
+	*result = (struct machine_result){0};
+	machine = (struct machine){.options = options, .result = result};
+	if (build(&machine, &err) < 0 || start(&machine, &err) < 0) {
+		result->end = MACHINE_FAILED;
+		memcpy(result->text, err.message, sizeof(result->text));
+		return;
+	}
+	loop_run(machine.loop);
+	console_flush(&machine.console);
+}

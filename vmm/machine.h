@@ -1,0 +1,59 @@
+/*
+ * The virtual machine as a whole: puts memory, CPUs, bus and devices together, runs them, and says how it ended.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "vmm/jail.h"
+
+#define MACHINE_DISKS_MAX 24
+#define MACHINE_STREAMS_MAX 16
+
+struct machine_disk {
+	int fd;
+	bool readonly;
+	const char *serial; /* NULL: none */
+};
+
+struct machine_stream {
+	uint32_t port;	/* the host's vsock port */
+	int fd;
+	unsigned flags; /* VMM_STREAM_* */
+};
+
+/* Descriptors belong to the machine from machine_run on. -1 where there is none. */
+struct machine_options {
+	int kvm_fd;
+	int kernel_fd;
+	int initramfs_fd;
+	int control_fd;
+	int fs_fd;	/* optional */
+	int console_fd; /* optional */
+	const char *command_line;
+	uint64_t memory; /* bytes */
+	unsigned vcpu_count;
+	unsigned disk_count;
+	struct machine_disk disks[MACHINE_DISKS_MAX];
+	unsigned stream_count;
+	struct machine_stream streams[MACHINE_STREAMS_MAX];
+	struct jail_options jail;
+};
+
+enum machine_end {
+	MACHINE_EXITED = 1, /* the agent has reported an exit status */
+	MACHINE_PANICKED,   /* the guest kernel has panicked */
+	MACHINE_FAILED,	    /* anything else */
+};
+
+struct machine_result {
+	enum machine_end end;
+	unsigned status; /* with MACHINE_EXITED: 0 to 255 */
+	char text[1024]; /* otherwise: one line for a person */
+};
+
+/* Builds the machine, jails the process and runs the guest to its end. The process has to end afterwards: the vCPUs'
+ * threads are left where they are, since closing the machine costs more than the caller should wait for. */
+void machine_run(const struct machine_options *options, struct machine_result *result);

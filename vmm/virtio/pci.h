@@ -1,0 +1,33 @@
+/*
+ * The virtio-pci transport (virtio 1.2, section 4.1), modern only: makes a virtio device a function on the PCI bus.
+ *
+ * What the driver configures is kept in registers of the transport and copied into the device's queues at DRIVER_OK;
+ * from then on, until a reset, nothing that the driver writes changes them.
+ */
+#pragma once
+
+#include "common/error.h"
+#include "vmm/loop.h"
+#include "vmm/memory.h"
+#include "vmm/pci.h"
+#include "vmm/virtio/device.h"
+
+/* Layout of BAR 0. */
+#define VIRTIO_PCI_BAR_SIZE 0x4000u
+#define VIRTIO_PCI_COMMON 0x0000u
+#define VIRTIO_PCI_ISR 0x0400u
+#define VIRTIO_PCI_DEVICE 0x0800u
+#define VIRTIO_PCI_DEVICE_SIZE 0x0800u
+#define VIRTIO_PCI_NOTIFY 0x1000u
+#define VIRTIO_PCI_NOTIFY_STEP 4u /* bytes from one queue's doorbell to the next one's */
+#define VIRTIO_PCI_MSIX_TABLE 0x2000u
+#define VIRTIO_PCI_MSIX_PENDING 0x3000u
+
+struct virtio_pci;
+
+/* Puts device on the bus. device, bus and memory must live as long as the machine; the device stays the caller's.
+ * Returns NULL on failure. */
+struct virtio_pci *virtio_pci_add(struct pci_bus *bus, struct virtio_device *device, const struct guest_memory *memory,
+				  struct loop *loop, struct error *err);
+/* After the loop has ended. */
+void virtio_pci_free(struct virtio_pci *transport);

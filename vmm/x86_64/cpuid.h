@@ -1,0 +1,22 @@
+/*
+ * What the guest's CPUs say that they are: KVM_GET_SUPPORTED_CPUID, asked once, with topology, identity and the state
+ * components of XSAVE put right.
+ */
+#pragma once
+
+#include <linux/kvm.h>
+
+#include "common/error.h"
+#include "vmm/kvm.h"
+
+#define CPUID_ENTRIES_MAX 256
+
+struct cpuid {
+	struct kvm_cpuid2 header; /* followed by its entries, as KVM_SET_CPUID2 takes them */
+	struct kvm_cpuid_entry2 entries[CPUID_ENTRIES_MAX];
+};
+
+/* Asks KVM and fits the answer to a machine of vcpu_count CPUs. */
+int cpuid_get(struct cpuid *cpuid, const struct kvm *kvm, unsigned vcpu_count, struct error *err);
+/* Puts in what differs from CPU to CPU: the APIC id. */
+void cpuid_set_apic_id(struct cpuid *cpuid, unsigned id);

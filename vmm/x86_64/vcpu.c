@@ -1,0 +1,206 @@
+#include "vmm/x86_64/vcpu.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+#define CR0_PROTECTED 0x1u
+#define CR0_EXTENSION 0x10u
+#define CR0_NUMERIC_ERROR 0x20u
+#define CR0_WRITE_PROTECT 0x10000u
+#define CR0_PAGING 0x80000000u
+#define CR4_PHYSICAL_ADDRESS_EXTENSION 0x20u
+#define EFER_LONG_MODE_ENABLE 0x100u
+#define EFER_LONG_MODE_ACTIVE 0x400u
+#define RFLAGS_RESERVED 0x2u
+
+#define MSR_MISC_ENABLE 0x1a0u
+#define MISC_ENABLE_FAST_STRING 0x1u
+#define MSR_MTRR_DEFAULT_TYPE 0x2ffu
+#define MTRR_ENABLED_WRITE_BACK 0x806u
+
+/* --- first state ----------------------------------------------------------------------------------------------------- */
+
+static struct kvm_segment segment(uint16_t selector, uint8_t type, bool code)
+{
+	return (struct kvm_segment){.base = 0,
+				    .limit = 0xffffffff,
+				    .selector = selector,
+				    .type = type,
+				    .present = 1,
+				    .db = !code,
+				    .s = 1,
+				    .l = code,
+				    .g = 1};
+}
+
+static int set_segments(const struct vcpu *vcpu, struct error *err)
+{
+	struct kvm_segment data = segment(BOOT_DATA_SELECTOR, 3, false);
+	struct kvm_sregs sregs;
+
+	if (ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) < 0)
+		return error_set_errno(err, "KVM_GET_SREGS");
+	sregs.cs = segment(BOOT_CODE_SELECTOR, 11, true);
+	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = data;
+	sregs.tr = (struct kvm_segment){.limit = 0x67, .selector = BOOT_TASK_SELECTOR, .type = 11, .present = 1};
+	sregs.gdt.base = BOOT_GDT;
+	sregs.gdt.limit = BOOT_GDT_ENTRIES * sizeof(uint64_t) - 1;
+	sregs.idt.base = sregs.idt.limit = 0;
+	sregs.cr0 = CR0_PROTECTED | CR0_EXTENSION | CR0_NUMERIC_ERROR | CR0_WRITE_PROTECT | CR0_PAGING;
+	sregs.cr3 = BOOT_PAGE_TABLES;
+	sregs.cr4 = CR4_PHYSICAL_ADDRESS_EXTENSION;
+	sregs.efer = EFER_LONG_MODE_ENABLE | EFER_LONG_MODE_ACTIVE;
+	if (ioctl(vcpu->fd, KVM_SET_SREGS, &sregs) < 0)
+		return error_set_errno(err, "KVM_SET_SREGS");
+	return 0;
+}
+
+static int set_registers(const struct vcpu *vcpu, const struct boot_image *image, struct error *err)
+{
+	struct kvm_regs regs = {.rip = image->entry, .rsi = BOOT_PARAMS, .rflags = RFLAGS_RESERVED};
+
+	if (ioctl(vcpu->fd, KVM_SET_REGS, &regs) < 0)
+		return error_set_errno(err, "KVM_SET_REGS");
+	return 0;
+}
+
+/* What firmware would have set: without the first, Linux avoids fast string copies on Intel CPUs. */
+static int set_msrs(const struct vcpu *vcpu, struct error *err)
+{
+	struct {
+		struct kvm_msrs header;
+		struct kvm_msr_entry entries[2];
+	} msrs = {.header.nmsrs = 2,
+		  .entries = {{.index = MSR_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING},
+			      {.index = MSR_MTRR_DEFAULT_TYPE, .data = MTRR_ENABLED_WRITE_BACK}}};
+
+	if (ioctl(vcpu->fd, KVM_SET_MSRS, &msrs) < 0)
+		return error_set_errno(err, "KVM_SET_MSRS");
+	return 0;
+}
+
+static int set_state(struct vcpu *vcpu, struct cpuid *cpuid, const struct boot_image *image, struct error *err)
+{
+	cpuid_set_apic_id(cpuid, vcpu->index);
+	if (ioctl(vcpu->fd, KVM_SET_CPUID2, &cpuid->header) < 0)
+		return error_set_errno(err, "KVM_SET_CPUID2");
+	if (set_msrs(vcpu, err) < 0)
+		return -1;
+	if (vcpu->index > 0)
+		return 0; /* waits for the first CPU's start-up message, as after a reset */
+	if (set_segments(vcpu, err) < 0)
+		return -1;
+	return set_registers(vcpu, image, err);
+}
+
+int vcpu_create(struct vcpu *vcpu, unsigned index, struct kvm *kvm, struct cpuid *cpuid,
+		const struct boot_image *image, struct error *err)
+{
+	*vcpu = (struct vcpu){.index = index, .run_size = kvm->run_size};
+	vcpu->fd = ioctl(kvm->vm, KVM_CREATE_VCPU, (unsigned long)index);
+	if (vcpu->fd < 0)
+		return error_set_errno(err, "create CPU %u", index);
+	vcpu->run = mmap(NULL, vcpu->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+	if (vcpu->run == MAP_FAILED)
+		return error_set_errno(err, "map CPU %u", index);
+	if (set_state(vcpu, cpuid, image, err) < 0)
+		return error_prefix(err, "CPU %u", index);
+	return 0;
+}
+
+/* --- running --------------------------------------------------------------------------------------------------------- */
+
+/* KVM says where in the shared page the data lie; several items come from the string instructions. */
+static void handle_port(struct vcpu *vcpu)
+{
+	const struct kvm_run *run = vcpu->run;
+	uint8_t *data = (uint8_t *)vcpu->run + run->io.data_offset;
+
+	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size) {
+		if (run->io.direction == KVM_EXIT_IO_IN)
+			vcpu->operations->port_read(vcpu->owner, run->io.port, data, run->io.size);
+		else
+			vcpu->operations->port_write(vcpu->owner, run->io.port, data, run->io.size);
+	}
+}
+
+static void handle_memory(struct vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+
+	if (run->mmio.is_write)
+		vcpu->operations->memory_write(vcpu->owner, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
+	else
+		vcpu->operations->memory_read(vcpu->owner, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
+}
+
+static bool fail(struct vcpu *vcpu, const char *what, unsigned long long code)
+{
+	char reason[128];
+
+	snprintf(reason, sizeof(reason), "KVM: CPU %u: %s (%#llx)", vcpu->index, what, code);
+	vcpu->operations->failed(vcpu->owner, reason);
+	return false;
+}
+
+/* False when the vCPU is not to go on. */
+static bool handle_exit(struct vcpu *vcpu)
+{
+	const struct kvm_run *run = vcpu->run;
+
+	switch (run->exit_reason) {
+	case KVM_EXIT_IO:
+		handle_port(vcpu);
+		return true;
+	case KVM_EXIT_MMIO:
+		handle_memory(vcpu);
+		return true;
+	case KVM_EXIT_INTR:
+		return true;
+	case KVM_EXIT_SHUTDOWN:
+	case KVM_EXIT_SYSTEM_EVENT:
+	case KVM_EXIT_HLT:
+		vcpu->operations->shutdown(vcpu->owner);
+		return false;
+	case KVM_EXIT_FAIL_ENTRY:
+		return fail(vcpu, "the hardware refused to enter the guest", run->fail_entry.hardware_entry_failure_reason);
+	case KVM_EXIT_INTERNAL_ERROR:
+		return fail(vcpu, "internal error", run->internal.suberror);
+	default:
+		return fail(vcpu, "unexpected exit", run->exit_reason);
+	}
+}
+
+static void *run_vcpu(void *argument)
+{
+	struct vcpu *vcpu = argument;
+	struct error err;
+
+	if (vcpu->operations->enter(vcpu->owner, &err) < 0) {
+		vcpu->operations->failed(vcpu->owner, err.message);
+		return NULL;
+	}
+	for (;;) {
+		if (ioctl(vcpu->fd, KVM_RUN, 0) < 0) {
+			if (errno == EINTR || errno == EAGAIN)
+				continue;
+			fail(vcpu, "KVM_RUN", (unsigned long long)errno);
+			return NULL;
+		}
+		if (!handle_exit(vcpu))
+			return NULL;
+	}
+}
+
+int vcpu_start(struct vcpu *vcpu, const struct vcpu_operations *operations, void *owner, struct error *err)
+{
+	vcpu->operations = operations;
+	vcpu->owner = owner;
+	errno = pthread_create(&vcpu->thread, NULL, run_vcpu, vcpu);
+	if (errno != 0)
+		return error_set_errno(err, "start the thread of CPU %u", vcpu->index);
+	return 0;
+}
