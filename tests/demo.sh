@@ -71,5 +71,5 @@ if why=$(timeout 60 "$hull" doctor 2>&1); then
 else
 	say "this machine cannot run micro-VMs itself: using the emulated KVM host (tests/machine)"
 	sed 's/^/   hull doctor: /' <<<"$why"
-	exec "$here/machine/run" --timeout 300 -- "$here/demo.sh" --run
+	exec "$here/machine/run" --timeout 300 -- env BUILD="$build" "$here/demo.sh" --run
 fi

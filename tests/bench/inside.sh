@@ -1,0 +1,69 @@
+#!/bin/bash
+# Inside the emulated host: runs each program several times and writes a file for each: one line a run, as
+# /run/machine/busy prints it. In the mode "wall" also NAME.memory: the PSS of an idle container, in KiB.
+#
+#   inside.sh wall|icount BUILD OUT RUNS
+set -u
+mode=$1 build=$2 out=$3 runs=$4
+bundle=/scratch/bundle idle=/scratch/idle memory=256
+
+# Everything is copied to the scratch disk, and run once before it is measured: the build machine's root comes over 9p.
+cp -r "$build/bin" "$build/share" "$build/bench/initramfs.cpio" /scratch/
+hull=/scratch/bin/hull
+mkdir -p "$bundle/rootfs"/{bin,proc,sys,dev,tmp,etc} "$idle"
+cp /bin/busybox "$bundle/rootfs/bin/"
+for applet in true sleep sh; do ln -s busybox "$bundle/rootfs/bin/$applet"; done
+ln -s "$bundle/rootfs" "$idle/rootfs"
+(cd "$bundle" && runc spec)
+cp "$bundle/config.json" "$bundle/spec.json"
+jq '.process.terminal = false | .process.args = ["/bin/true"]' "$bundle/spec.json" >"$bundle/config.json"
+jq --arg root "$bundle/rootfs" '.process.terminal = false | .process.args = ["/bin/sleep", "1000"] | .root.path = $root' \
+	"$bundle/spec.json" >"$idle/config.json"
+
+# QEMU at its leanest: none of the devices that microvm has by default. The kernel's command line is hull's own.
+# shellcheck disable=SC2016
+command_line=$(sed -n 's/^#define KERNEL_CMDLINE "\(.*\)"$/\1/p' "$(dirname "$0")/../../runtime/kernel_cmdline.h")
+microvm=(qemu-system-x86_64 -M microvm,accel=kvm,pit=off,pic=off,rtc=off,isa-serial=off -cpu host -m $memory -nodefaults -no-user-config
+	-display none -no-reboot -kernel /scratch/share/hull/vmlinux -initrd /scratch/initramfs.cpio)
+
+measure() { # measure NAME COMMAND...
+	local name=$1
+	shift
+	if ! timeout 120 "$@" >"$out/$name.log" 2>&1; then
+		echo "bench: $name fails: $(tail -n 3 "$out/$name.log" | tr '\n' ' ')" >&2
+		return
+	fi
+	/run/machine/busy -n "$runs" -s 300 "$@" >"$out/$name" 2>>"$out/$name.log"
+}
+
+measure hull "$hull" run --bundle "$bundle" bench
+measure runc runc run --bundle "$bundle" bench
+measure crun crun run --bundle "$bundle" bench
+measure microvm "${microvm[@]}" -append "$command_line"
+[ "$mode" = wall ] || exit 0
+
+pss() { # pss PID...: KiB
+	local pid
+	for pid in "$@"; do cat "/proc/$pid/smaps_rollup"; done 2>/dev/null | awk '/^Pss:/ { sum += $2 } END { print sum }'
+}
+
+idle_container() { # idle_container NAME RUNTIME: the processes that were not there before are the container's
+	local before after
+	before=$(cd /proc && echo [0-9]*)
+	"$2" run --bundle "$idle" --detach idle </dev/null >>"$out/$1.log" 2>&1 || return
+	sleep 5
+	after=$(cd /proc && comm -13 <(tr ' ' '\n' <<<"$before" | sort) <(printf '%s\n' [0-9]* | sort) | while read -r pid; do
+		[ -e "$pid/exe" ] && readlink "$pid/exe" >/dev/null && [ "$pid" != $$ ] && [ "$pid" != "$BASHPID" ] && echo "$pid"
+	done)
+	for pid in $after; do echo "idle: $pid $(cat "/proc/$pid/comm" 2>/dev/null)" >>"$out/$1.log"; done
+	# shellcheck disable=SC2086
+	pss $after >"$out/$1.memory"
+	"$2" delete --force idle >>"$out/$1.log" 2>&1
+}
+idle_container hull "$hull"
+idle_container runc runc
+idle_container crun crun
+"${microvm[@]}" -append "$command_line -- idle" >>"$out/microvm.log" 2>&1 </dev/null &
+sleep 8
+pss $! >"$out/microvm.memory"
+kill $!
