@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -517,6 +518,12 @@ static const struct virtio_device_operations blk_operations = {
 
 /* --- construction ------------------------------------------------------------------------------------------------- */
 
+/* Debian's shared liburing does not export its wrappers of these operations. */
+static int ring_register(struct io_uring *ring, unsigned operation, void *argument, unsigned count)
+{
+	return (int)syscall(SYS_io_uring_register, ring->ring_fd, operation, argument, count);
+}
+
 static int restrict_ring(struct io_uring *ring, int fd)
 {
 	struct io_uring_restriction restrictions[] = {
@@ -529,9 +536,10 @@ static int restrict_ring(struct io_uring *ring, int fd)
 
 	if (io_uring_register_files(ring, &fd, 1) < 0)
 		return -1;
-	if (io_uring_register_restrictions(ring, restrictions, sizeof(restrictions) / sizeof(restrictions[0])) < 0)
+	if (ring_register(ring, IORING_REGISTER_RESTRICTIONS, restrictions,
+			  sizeof(restrictions) / sizeof(restrictions[0])) < 0)
 		return -1;
-	return io_uring_enable_rings(ring) < 0 ? -1 : 0;
+	return ring_register(ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 }
 
 /* io_uring may be missing, forbidden or too old: then the device works without it. */
