@@ -14,9 +14,12 @@ struct extension {
 static int check_extensions(struct kvm *kvm, struct error *err)
 {
 	static const struct extension needed[] = {
-	    {KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"},     {KVM_CAP_SPLIT_IRQCHIP, "KVM_CAP_SPLIT_IRQCHIP"},
-	    {KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD"},	      {KVM_CAP_SIGNAL_MSI, "KVM_CAP_SIGNAL_MSI"},
-	    {KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"},	      {KVM_CAP_TSC_DEADLINE_TIMER, "KVM_CAP_TSC_DEADLINE_TIMER"},
+	    {KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"},
+	    {KVM_CAP_SPLIT_IRQCHIP, "KVM_CAP_SPLIT_IRQCHIP"},
+	    {KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD"},
+	    {KVM_CAP_SIGNAL_MSI, "KVM_CAP_SIGNAL_MSI"},
+	    {KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"},
+	    {KVM_CAP_TSC_DEADLINE_TIMER, "KVM_CAP_TSC_DEADLINE_TIMER"},
 	    {KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
 	};
 
@@ -67,10 +70,10 @@ static int add_memory(struct kvm *kvm, const struct guest_memory *memory, struct
 
 static int add_interrupt_controller(struct kvm *kvm, struct error *err)
 {
-	struct kvm_enable_cap split = {.cap = KVM_CAP_SPLIT_IRQCHIP}; /* with 0 IOAPIC pins to be served by this process */
-	struct kvm_enable_cap x2apic = {.cap = KVM_CAP_X2APIC_API,
-					.args = {KVM_X2APIC_API_USE_32BIT_IDS |
-						 KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK}};
+	struct kvm_enable_cap split = {.cap =
+					   KVM_CAP_SPLIT_IRQCHIP}; /* with 0 IOAPIC pins to be served by this process */
+	struct kvm_enable_cap x2apic = {
+	    .cap = KVM_CAP_X2APIC_API, .args = {KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK}};
 
 	if (ioctl(kvm->vm, KVM_ENABLE_CAP, &split) < 0)
 		return error_set_errno(err, "make the interrupt controller");
@@ -91,8 +94,7 @@ int kvm_open(struct kvm *kvm, int kvm_fd, const struct guest_memory *memory, str
 
 void kvm_send_msi(struct kvm *kvm, uint64_t address, uint32_t data)
 {
-	struct kvm_msi msi = {
-	    .address_lo = (uint32_t)address, .address_hi = (uint32_t)(address >> 32), .data = data};
+	struct kvm_msi msi = {.address_lo = (uint32_t)address, .address_hi = (uint32_t)(address >> 32), .data = data};
 
 	if (ioctl(kvm->vm, KVM_SIGNAL_MSI, &msi) < 0)
 		log_guest("interrupt to address 0x%llx: %s", (unsigned long long)address, strerror(errno));

@@ -2,9 +2,9 @@
  * The virtual machine as KVM sees it: one struct kvm per process, made from an open /dev/kvm. (Linux kernel,
  * Documentation/virt/kvm/api.rst)
  *
- * The order of set-up matters, since each change of memory slots, interrupt routes or bus registrations may have to wait
- * for an RCU grace period, and a running vCPU makes that wait longer: memory first, then the interrupt controller, the
- * vCPUs and the doorbells.
+ * The order of set-up matters, since each change of memory slots, interrupt routes or bus registrations may have to
+ * wait for an RCU grace period, and a running vCPU makes that wait longer: memory first, then the interrupt controller,
+ * the vCPUs and the doorbells.
  */
 #pragma once
 
@@ -15,9 +15,9 @@
 #include "vmm/memory.h"
 
 struct kvm {
-	int kvm;	  /* /dev/kvm */
-	int vm;		  /* the machine */
-	size_t run_size;  /* bytes of each vCPU's struct kvm_run */
+	int kvm;	 /* /dev/kvm */
+	int vm;		 /* the machine */
+	size_t run_size; /* bytes of each vCPU's struct kvm_run */
 };
 
 /* Checks the API and its extensions and creates the machine: memory slots and split interrupt controller (the local

@@ -79,10 +79,8 @@ struct loop *loop_new(struct error *err)
 	pthread_mutex_init(&loop->lock, NULL);
 	pthread_cond_init(&loop->call_done, NULL);
 	loop->epoll = epoll_create1(EPOLL_CLOEXEC);
-	loop->wake = (struct loop_source){.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-					  .events = EPOLLIN,
-					  .handle = run_calls,
-					  .owner = loop};
+	loop->wake = (struct loop_source){
+	    .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .events = EPOLLIN, .handle = run_calls, .owner = loop};
 	if (loop->epoll < 0 || loop->wake.fd < 0) {
 		error_set_errno(err, "make the event loop");
 		loop_free(loop);

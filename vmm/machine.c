@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include "common/agent_protocol.h"
-#include "common/cleanup.h"
 #include "common/log.h"
 #include "vmm/console.h"
 #include "vmm/control.h"
@@ -26,9 +26,9 @@
 #include "vmm/x86_64/mptable.h"
 #include "vmm/x86_64/vcpu.h"
 
-#define RESET_PORT 0xcf9      /* "reset control" of the PC's chip sets */
+#define RESET_PORT 0xcf9 /* "reset control" of the PC's chip sets */
 #define RESET_PORT_HARD 0x04
-#define KEYBOARD_PORT 0x64    /* the keyboard controller's command port */
+#define KEYBOARD_PORT 0x64 /* the keyboard controller's command port */
 #define KEYBOARD_RESET 0xfe
 
 struct machine {
@@ -48,7 +48,8 @@ struct machine {
 	atomic_bool filter_failed;
 };
 
-/* --- the end --------------------------------------------------------------------------------------------------------- */
+/* --- the end ---------------------------------------------------------------------------------------------------------
+ */
 
 /* The first end counts. With the loop's lock held. */
 static void end(struct machine *machine, enum machine_end how, unsigned status, const char *format, ...)
@@ -116,7 +117,8 @@ static void guest_stopped(struct loop_timer *timer)
 		end(machine, MACHINE_FAILED, 0, "the guest shut down without reporting an exit status");
 }
 
-/* --- exits of the vCPUs: on their threads ---------------------------------------------------------------------------- */
+/* --- exits of the vCPUs: on their threads ----------------------------------------------------------------------------
+ */
 
 /* The timer lets what the devices were told before the stop be dealt with first. */
 static void note_stop(void *argument)
@@ -201,7 +203,8 @@ static void memory_write(void *owner, uint64_t address, const void *data, unsign
 	loop_unlock(machine->loop);
 }
 
-/* --- building -------------------------------------------------------------------------------------------------------- */
+/* --- building --------------------------------------------------------------------------------------------------------
+ */
 
 static void send_msi(void *owner, uint64_t address, uint32_t data)
 {
@@ -292,7 +295,7 @@ static const struct {
 	const char *name;
 	int (*add)(struct machine *machine, struct error *err);
 } devices[] = {
-    {"pvpanic", add_pvpanic}, {"vsock", add_vsock}, {"rng", add_rng},	  {"fs", add_fs},
+    {"pvpanic", add_pvpanic}, {"vsock", add_vsock},	{"rng", add_rng},	  {"fs", add_fs},
     {"disks", add_disks},     {"streams", add_streams}, {"control", add_control},
 };
 
@@ -343,10 +346,16 @@ static int build(struct machine *machine, struct error *err)
 	    kvm_open(&machine->kvm, options->kvm_fd, machine->memory, err) < 0 ||
 	    create_vcpus(machine, &image, err) < 0)
 		return -1;
+	/* Mapped and asked: nothing needs them any more. */
+	close(options->kernel_fd);
+	close(options->initramfs_fd);
+	close(options->kvm_fd);
+	machine->kvm.kvm = -1;
 	return add_devices(machine, err);
 }
 
-/* --- running --------------------------------------------------------------------------------------------------------- */
+/* --- running ---------------------------------------------------------------------------------------------------------
+ */
 
 /* Each thread comes through here, and none goes on before all have their filter. */
 static int filter_thread(struct machine *machine, enum jail_thread kind, struct error *err)

@@ -19,7 +19,7 @@ struct machine_disk {
 };
 
 struct machine_stream {
-	uint32_t port;	/* the host's vsock port */
+	uint32_t port; /* the host's vsock port */
 	int fd;
 	unsigned flags; /* VMM_STREAM_* */
 };

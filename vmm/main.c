@@ -240,7 +240,8 @@ int main(int argc, char **argv)
 	static struct options options = {
 	    .result_fd = STDERR_FILENO,
 	    .log_fd = -1,
-	    .machine = {.kvm_fd = -1, .kernel_fd = -1, .initramfs_fd = -1, .control_fd = -1, .fs_fd = -1, .console_fd = -1},
+	    .machine =
+		{.kvm_fd = -1, .kernel_fd = -1, .initramfs_fd = -1, .control_fd = -1, .fs_fd = -1, .console_fd = -1},
 	};
 	struct machine_result result = {.end = MACHINE_FAILED};
 	struct error err;

@@ -47,8 +47,7 @@ struct guest_memory *guest_memory_new(uint64_t size, struct error *err)
 	}
 	/* What the guest never touches costs nothing, so nothing is reserved for it either: an overcommitted host
 	 * should not refuse a machine that will stay small. */
-	memory->mapping =
-	    mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	memory->mapping = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory->mapping == MAP_FAILED) {
 		error_set_errno(err, "map %" PRIu64 " bytes of guest memory", size);
 		return NULL;

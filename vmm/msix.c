@@ -30,8 +30,7 @@ static uint16_t flags(const struct msix *msix)
 
 static bool is_masked(const struct msix *msix, unsigned vector)
 {
-	return (flags(msix) & PCI_MSIX_FLAGS_MASKALL) ||
-	       (msix->entries[vector].control & PCI_MSIX_ENTRY_CTRL_MASKBIT);
+	return (flags(msix) & PCI_MSIX_FLAGS_MASKALL) || (msix->entries[vector].control & PCI_MSIX_ENTRY_CTRL_MASKBIT);
 }
 
 void msix_signal(struct msix *msix, unsigned vector)

@@ -35,7 +35,8 @@ void pci_set32(struct pci_function *function, unsigned offset, uint32_t value)
 	memcpy(function->config + offset, &value, sizeof(value));
 }
 
-/* --- making functions ------------------------------------------------------------------------------------------------ */
+/* --- making functions ------------------------------------------------------------------------------------------------
+ */
 
 void pci_function_init(struct pci_function *function, const struct pci_operations *operations,
 		       const struct pci_identity *identity)
@@ -63,8 +64,8 @@ static unsigned bar_offset(unsigned bar)
 void pci_add_bar(struct pci_function *function, unsigned index, uint64_t size, bool is_64_bit)
 {
 	uint64_t mask = ~(size - 1);
-	uint32_t type = PCI_BASE_ADDRESS_SPACE_MEMORY |
-			(is_64_bit ? PCI_BASE_ADDRESS_MEM_TYPE_64 : PCI_BASE_ADDRESS_MEM_TYPE_32);
+	uint32_t type =
+	    PCI_BASE_ADDRESS_SPACE_MEMORY | (is_64_bit ? PCI_BASE_ADDRESS_MEM_TYPE_64 : PCI_BASE_ADDRESS_MEM_TYPE_32);
 
 	assert(size >= 16 && (size & (size - 1)) == 0 && index + (is_64_bit ? 1u : 0u) < PCI_BARS);
 	function->bars[index] = (struct pci_bar){.size = size, .is_64_bit = is_64_bit};
@@ -136,8 +137,7 @@ int pci_add(struct pci_bus *bus, struct pci_function *function, struct error *er
 void pci_bus_init(struct pci_bus *bus, const struct pci_host *host)
 {
 	/* The guest takes a bus for real when it finds a host bridge on it. Any identity does; the class counts. */
-	static const struct pci_identity bridge = {
-	    .vendor = 0x1b36, .device = 0x0008, .class_code = 0x060000};
+	static const struct pci_identity bridge = {.vendor = 0x1b36, .device = 0x0008, .class_code = 0x060000};
 	static const struct pci_operations none;
 
 	memset(bus, 0, sizeof(*bus));
@@ -148,7 +148,8 @@ void pci_bus_init(struct pci_bus *bus, const struct pci_host *host)
 	bus->slots[0] = &bus->bridge;
 }
 
-/* --- configuration space --------------------------------------------------------------------------------------------- */
+/* --- configuration space ---------------------------------------------------------------------------------------------
+ */
 
 uint64_t pci_bar_address(const struct pci_function *function, unsigned bar)
 {
@@ -232,7 +233,8 @@ bool pci_port_write(struct pci_bus *bus, uint16_t port, const void *data, unsign
 	return true;
 }
 
-/* --- memory ---------------------------------------------------------------------------------------------------------- */
+/* --- memory ----------------------------------------------------------------------------------------------------------
+ */
 
 struct place {
 	struct pci_function *function;

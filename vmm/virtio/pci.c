@@ -62,8 +62,8 @@ struct virtio_pci {
 	struct loop *loop;
 	struct registers registers;
 	struct msix msix;
-	bool activated;		 /* the device was started, and has to be reset before it starts again */
-	unsigned config_access;	 /* offset of the capability for access through configuration space */
+	bool activated;		   /* the device was started, and has to be reset before it starts again */
+	unsigned config_access;	   /* offset of the capability for access through configuration space */
 	uint64_t doorbell_address; /* where KVM watches, 0: nowhere */
 	struct doorbell doorbells[VIRTIO_QUEUES_MAX];
 };
@@ -84,7 +84,8 @@ static uint64_t offered(const struct virtio_device *device)
 	       1ull << VIRTIO_RING_F_INDIRECT_DESC;
 }
 
-/* --- interrupts ------------------------------------------------------------------------------------------------------ */
+/* --- interrupts ------------------------------------------------------------------------------------------------------
+ */
 
 static void interrupt(struct virtio_pci *transport, uint16_t vector, uint8_t isr)
 {
@@ -125,7 +126,8 @@ void virtio_device_failed(struct virtio_device *device, const char *reason)
 		interrupt(transport, transport->registers.config_vector, ISR_CONFIG);
 }
 
-/* --- status: on the loop's thread ------------------------------------------------------------------------------------ */
+/* --- status: on the loop's thread ------------------------------------------------------------------------------------
+ */
 
 static void clear_registers(struct virtio_pci *transport)
 {
@@ -225,7 +227,8 @@ static void change_status(void *argument)
 		activate(transport);
 }
 
-/* --- common configuration (4.1.4.3) ---------------------------------------------------------------------------------- */
+/* --- common configuration (4.1.4.3) ----------------------------------------------------------------------------------
+ */
 
 /* One register: where it lies in struct virtio_pci_common_cfg and how wide it is. Accesses of another width or place
  * are ignored, but that a 64-bit address may be reached as one or as two halves. */
@@ -249,7 +252,10 @@ enum reg {
 	REGISTERS = QUEUE_USED + 2,
 };
 
-#define PLACE(field, width) {offsetof(struct virtio_pci_common_cfg, field), width}
+#define PLACE(field, width)                                                                                            \
+	{                                                                                                              \
+		offsetof(struct virtio_pci_common_cfg, field), width                                                   \
+	}
 
 static const struct {
 	uint8_t offset, width;
@@ -453,7 +459,8 @@ static void common_write(struct virtio_pci *transport, uint64_t offset, const vo
 		write_register(transport, reg, value);
 }
 
-/* --- doorbells ------------------------------------------------------------------------------------------------------- */
+/* --- doorbells -------------------------------------------------------------------------------------------------------
+ */
 
 static void doorbell_rings(struct loop_source *source, uint32_t events)
 {
@@ -519,7 +526,8 @@ static int add_doorbells(struct virtio_pci *transport, struct error *err)
 	return 0;
 }
 
-/* --- the BAR --------------------------------------------------------------------------------------------------------- */
+/* --- the BAR ---------------------------------------------------------------------------------------------------------
+ */
 
 static bool is_in(uint64_t offset, unsigned size, uint64_t start, uint64_t length)
 {
@@ -565,7 +573,8 @@ static void bar_write(struct pci_function *function, unsigned bar, uint64_t offs
 		msix_table_write(&transport->msix, offset - VIRTIO_PCI_MSIX_TABLE, data, size);
 }
 
-/* --- access through configuration space (4.1.4.9) -------------------------------------------------------------------- */
+/* --- access through configuration space (4.1.4.9) --------------------------------------------------------------------
+ */
 
 struct window {
 	uint32_t offset, length;
@@ -593,7 +602,8 @@ static void config_read(struct pci_function *function, unsigned offset, unsigned
 
 	if (config_window(transport, offset, size, &window))
 		bar_read(function, 0, window.offset,
-			 function->config + transport->config_access + offsetof(struct virtio_pci_cfg_cap, pci_cfg_data),
+			 function->config + transport->config_access +
+			     offsetof(struct virtio_pci_cfg_cap, pci_cfg_data),
 			 window.length);
 }
 
@@ -611,7 +621,8 @@ static void config_written(struct pci_function *function, unsigned offset, unsig
 			  window.length);
 }
 
-/* --- making it ------------------------------------------------------------------------------------------------------- */
+/* --- making it -------------------------------------------------------------------------------------------------------
+ */
 
 static const struct pci_operations operations = {
     .read = bar_read,
@@ -639,15 +650,14 @@ static void add_capabilities(struct virtio_pci *transport)
 								 VIRTIO_QUEUES_MAX * VIRTIO_PCI_NOTIFY_STEP),
 					       .notify_off_multiplier = VIRTIO_PCI_NOTIFY_STEP};
 	struct virtio_pci_cfg_cap access = {.cap = capability(VIRTIO_PCI_CAP_PCI_CFG, sizeof(access), 0, 0)};
-	struct virtio_pci_cfg_cap access_writable = {
-	    .cap = {.bar = 0xff, .offset = 0xffffffff, .length = 0xffffffff}, .pci_cfg_data = {0xff, 0xff, 0xff, 0xff}};
+	struct virtio_pci_cfg_cap access_writable = {.cap = {.bar = 0xff, .offset = 0xffffffff, .length = 0xffffffff},
+						     .pci_cfg_data = {0xff, 0xff, 0xff, 0xff}};
 
 	pci_add_capability(&transport->function, &common, NULL, sizeof(common));
 	pci_add_capability(&transport->function, &notify, NULL, sizeof(notify));
 	pci_add_capability(&transport->function, &isr, NULL, sizeof(isr));
 	pci_add_capability(&transport->function, &device, NULL, sizeof(device));
-	transport->config_access =
-	    pci_add_capability(&transport->function, &access, &access_writable, sizeof(access));
+	transport->config_access = pci_add_capability(&transport->function, &access, &access_writable, sizeof(access));
 	/* One vector for each queue and one for changes of the configuration. */
 	msix_init(&transport->msix, &transport->function, queue_count(transport) + 1, 0, VIRTIO_PCI_MSIX_TABLE,
 		  VIRTIO_PCI_MSIX_PENDING);

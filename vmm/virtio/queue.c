@@ -290,11 +290,12 @@ void queue_notifications(struct queue *queue, bool enable)
 	/* With event indices silence needs no word: the index that was asked for stays behind. */
 }
 
-/* --- chains ---------------------------------------------------------------------------------------------------------- */
+/* --- chains ----------------------------------------------------------------------------------------------------------
+ */
 
 /* The buffers of one part of a chain, from a position in bytes on. */
-static unsigned slice(const struct iovec *buffers, unsigned count, uint32_t position, size_t size,
-		      struct iovec *iovecs, unsigned max)
+static unsigned slice(const struct iovec *buffers, unsigned count, uint32_t position, size_t size, struct iovec *iovecs,
+		      unsigned max)
 {
 	unsigned used = 0;
 
@@ -394,8 +395,7 @@ ssize_t chain_write_from_fd(struct chain *chain, int fd, size_t size, off_t offs
 	struct iovec iovecs[CHAIN_BUFFERS_MAX];
 	int count = (int)chain_writable_iovecs(chain, size, iovecs, CHAIN_BUFFERS_MAX);
 
-	return advance(&chain->written_at,
-		       offset < 0 ? readv(fd, iovecs, count) : preadv(fd, iovecs, count, offset));
+	return advance(&chain->written_at, offset < 0 ? readv(fd, iovecs, count) : preadv(fd, iovecs, count, offset));
 }
 
 ssize_t chain_read_to_fd(struct chain *chain, int fd, size_t size, off_t offset)

@@ -21,12 +21,19 @@
 #define ECX_SVM (1u << 2)
 #define ECX_PERFCTR_CORE (1u << 23)
 
-static struct kvm_cpuid_entry2 *find(struct cpuid *cpuid, uint32_t leaf, uint32_t index)
+static int find_index(const struct cpuid *cpuid, uint32_t leaf, uint32_t index)
 {
 	for (unsigned i = 0; i < cpuid->header.nent; i++)
 		if (cpuid->entries[i].function == leaf && cpuid->entries[i].index == index)
-			return &cpuid->entries[i];
-	return NULL;
+			return (int)i;
+	return -1;
+}
+
+static struct kvm_cpuid_entry2 *find(struct cpuid *cpuid, uint32_t leaf, uint32_t index)
+{
+	int i = find_index(cpuid, leaf, index);
+
+	return i < 0 ? NULL : &cpuid->entries[i];
 }
 
 /* Adds an entry that is to depend on its index, unless there is one; NULL when the table is full. */
@@ -37,8 +44,7 @@ static struct kvm_cpuid_entry2 *find_or_add(struct cpuid *cpuid, uint32_t leaf, 
 	if (entry || cpuid->header.nent == CPUID_ENTRIES_MAX)
 		return entry;
 	entry = &cpuid->entries[cpuid->header.nent++];
-	*entry = (struct kvm_cpuid_entry2){
-	    .function = leaf, .index = index, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX};
+	*entry = (struct kvm_cpuid_entry2){.function = leaf, .index = index, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX};
 	return entry;
 }
 
@@ -128,7 +134,8 @@ static void set_amd_topology(struct cpuid *cpuid, unsigned vcpu_count)
 		leaf->ebx = leaf->ecx = 0;
 }
 
-/* --- leaf 0xd: XSAVE ------------------------------------------------------------------------------------------------- */
+/* --- leaf 0xd: XSAVE -------------------------------------------------------------------------------------------------
+ */
 
 #define XSAVE_LEGACY_SIZE 576u /* x87 and SSE with the header */
 #define XCR0_X87_SSE 3ull
@@ -202,8 +209,7 @@ static void set_xsave(struct cpuid *cpuid)
 		supervisor = described_components(cpuid, extended->ecx | (uint64_t)extended->edx << 32);
 	extended->ecx = (uint32_t)supervisor;
 	extended->edx = (uint32_t)(supervisor >> 32);
-	extended->ebx =
-	    extended->eax & (EAX_XSAVEC | EAX_XSAVES) ? compacted_size(cpuid, components | supervisor) : 0;
+	extended->ebx = extended->eax & (EAX_XSAVEC | EAX_XSAVES) ? compacted_size(cpuid, components | supervisor) : 0;
 	for (unsigned i = 2; i < 63; i++) {
 		struct kvm_cpuid_entry2 *leaf = find(cpuid, 0xd, i);
 
@@ -245,6 +251,13 @@ void cpuid_set_apic_id(struct cpuid *cpuid, unsigned id)
 			break;
 		}
 	}
+}
+
+uint64_t cpuid_xsave_components(const struct cpuid *cpuid)
+{
+	int i = find_index(cpuid, 0xd, 0);
+
+	return i < 0 ? 0 : cpuid->entries[i].eax | (uint64_t)cpuid->entries[i].edx << 32;
 }
 
 _Static_assert(offsetof(struct cpuid, entries) == sizeof(struct kvm_cpuid2), "KVM expects the entries at once");

@@ -20,3 +20,5 @@ struct cpuid {
 int cpuid_get(struct cpuid *cpuid, const struct kvm *kvm, unsigned vcpu_count, struct error *err);
 /* Puts in what differs from CPU to CPU: the APIC id. */
 void cpuid_set_apic_id(struct cpuid *cpuid, unsigned id);
+/* The state components that XCR0 may turn on; 0 where there is no XSAVE. */
+uint64_t cpuid_xsave_components(const struct cpuid *cpuid);

@@ -21,7 +21,8 @@
 #define MSR_MTRR_DEFAULT_TYPE 0x2ffu
 #define MTRR_ENABLED_WRITE_BACK 0x806u
 
-/* --- first state ----------------------------------------------------------------------------------------------------- */
+/* --- first state -----------------------------------------------------------------------------------------------------
+ */
 
 static struct kvm_segment segment(uint16_t selector, uint8_t type, bool code)
 {
@@ -82,12 +83,23 @@ static int set_msrs(const struct vcpu *vcpu, struct error *err)
 	return 0;
 }
 
+/* With all components on from the start: a host whose virtualisation is itself emulated does not tell KVM when the
+ * guest turns them on, and KVM would then go on telling the guest the size of the state without them. */
+static int set_xcr0(const struct vcpu *vcpu, const struct cpuid *cpuid, struct error *err)
+{
+	struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs = {{.xcr = 0, .value = cpuid_xsave_components(cpuid)}}};
+
+	if (xcrs.xcrs[0].value != 0 && ioctl(vcpu->fd, KVM_SET_XCRS, &xcrs) < 0)
+		return error_set_errno(err, "KVM_SET_XCRS");
+	return 0;
+}
+
 static int set_state(struct vcpu *vcpu, struct cpuid *cpuid, const struct boot_image *image, struct error *err)
 {
 	cpuid_set_apic_id(cpuid, vcpu->index);
 	if (ioctl(vcpu->fd, KVM_SET_CPUID2, &cpuid->header) < 0)
 		return error_set_errno(err, "KVM_SET_CPUID2");
-	if (set_msrs(vcpu, err) < 0)
+	if (set_xcr0(vcpu, cpuid, err) < 0 || set_msrs(vcpu, err) < 0)
 		return -1;
 	if (vcpu->index > 0)
 		return 0; /* waits for the first CPU's start-up message, as after a reset */
@@ -96,8 +108,8 @@ static int set_state(struct vcpu *vcpu, struct cpuid *cpuid, const struct boot_i
 	return set_registers(vcpu, image, err);
 }
 
-int vcpu_create(struct vcpu *vcpu, unsigned index, struct kvm *kvm, struct cpuid *cpuid,
-		const struct boot_image *image, struct error *err)
+int vcpu_create(struct vcpu *vcpu, unsigned index, struct kvm *kvm, struct cpuid *cpuid, const struct boot_image *image,
+		struct error *err)
 {
 	*vcpu = (struct vcpu){.index = index, .run_size = kvm->run_size};
 	vcpu->fd = ioctl(kvm->vm, KVM_CREATE_VCPU, (unsigned long)index);
@@ -111,7 +123,8 @@ int vcpu_create(struct vcpu *vcpu, unsigned index, struct kvm *kvm, struct cpuid
 	return 0;
 }
 
-/* --- running --------------------------------------------------------------------------------------------------------- */
+/* --- running ---------------------------------------------------------------------------------------------------------
+ */
 
 /* KVM says where in the shared page the data lie; several items come from the string instructions. */
 static void handle_port(struct vcpu *vcpu)
@@ -166,7 +179,8 @@ static bool handle_exit(struct vcpu *vcpu)
 		vcpu->operations->shutdown(vcpu->owner);
 		return false;
 	case KVM_EXIT_FAIL_ENTRY:
-		return fail(vcpu, "the hardware refused to enter the guest", run->fail_entry.hardware_entry_failure_reason);
+		return fail(vcpu, "the hardware refused to enter the guest",
+			    run->fail_entry.hardware_entry_failure_reason);
 	case KVM_EXIT_INTERNAL_ERROR:
 		return fail(vcpu, "internal error", run->internal.suberror);
 	default:

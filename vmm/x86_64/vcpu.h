@@ -38,8 +38,8 @@ struct vcpu {
 
 /* Creates the vCPU; index 0 starts at image->entry, the others wait for it to wake them. cpuid is changed and may be
  * used for the next vCPU. */
-int vcpu_create(struct vcpu *vcpu, unsigned index, struct kvm *kvm, struct cpuid *cpuid,
-		const struct boot_image *image, struct error *err);
+int vcpu_create(struct vcpu *vcpu, unsigned index, struct kvm *kvm, struct cpuid *cpuid, const struct boot_image *image,
+		struct error *err);
 
 /* Starts its thread, which calls enter and runs the guest. */
 int vcpu_start(struct vcpu *vcpu, const struct vcpu_operations *operations, void *owner, struct error *err);
