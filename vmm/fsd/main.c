@@ -169,6 +169,14 @@ static int export_trees(struct error *err)
 	return 0;
 }
 
+static void revoke_writes(struct server *of, uint32_t handle)
+{
+	struct fs_message message = {.flags = FS_WRITES_TO_SERVER, .handle = handle};
+
+	(void)of;
+	send_with_fds(options.socket, &message, sizeof(message), NULL, 0, 0);
+}
+
 static int set_up(struct error *err)
 {
 	int size = SOCKET_BUFFER;
@@ -185,14 +193,6 @@ static int set_up(struct error *err)
 	if (jail_enter(err) < 0 || jail_filter(err) < 0)
 		return error_prefix(err, "jail");
 	return 0;
-}
-
-static void revoke_writes(struct server *of, uint32_t handle)
-{
-	struct fs_message message = {.flags = FS_WRITES_TO_SERVER, .handle = handle};
-
-	(void)of;
-	send_with_fds(options.socket, &message, sizeof(message), NULL, 0, 0);
 }
 
 /* Returns false when the socket has closed. */

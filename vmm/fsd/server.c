@@ -30,9 +30,7 @@
 	 FUSE_READDIRPLUS_AUTO | FUSE_CACHE_SYMLINKS | FUSE_SUBMOUNTS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT)
 
 /* Without these the answers would be misunderstood, or modes be wrong. */
-#define REQUIRED_FLAGS                                                                                                 \
-	(FUSE_DONT_MASK | FUSE_POSIX_ACL | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT | FUSE_SUBMOUNTS |              \
-	 FUSE_MAX_PAGES)
+#define REQUIRED_FLAGS (FUSE_DONT_MASK | FUSE_POSIX_ACL | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT | FUSE_MAX_PAGES)
 
 #define MAX_PAGES 256u
 #define PAGE 4096u
@@ -82,12 +80,10 @@ static int do_nothing(struct server *server, struct request *request)
 	return 0;
 }
 
-/* Answered once with ENOSYS, these are not asked again: the guest's kernel then does the right thing by itself.
- *   FLUSH    close() has nothing to wait for, writes have reached the host already
- *   ACCESS   permissions are the guest's to check
- *   POLL     regular files are always ready
- *   GETLK, SETLK, SETLKW are not negotiated; BMAP needs a block device; IOCTL (file attributes of chattr) becomes
- * ENOTTY
+/* Answered once with ENOSYS, these are not asked again: the guest's kernel then does the right thing by
+ * itself. FLUSH    close() has nothing to wait for, writes have reached the host already ACCESS   permissions
+ * are the guest's to check POLL     regular files are always ready GETLK, SETLK, SETLKW are not negotiated;
+ * BMAP needs a block device; IOCTL (file attributes of chattr) becomes ENOTTY
  */
 static int do_refuse(struct server *server, struct request *request)
 {
@@ -96,7 +92,8 @@ static int do_refuse(struct server *server, struct request *request)
 	return -ENOSYS;
 }
 
-/* Every operation, by its opcode, with the least size of its arguments. What is not here is refused like do_refuse. */
+/* Every operation, by its opcode, with the least size of its arguments. What is not here is refused like
+ * do_refuse. */
 static const struct {
 	const char *name;
 	size_t size;
@@ -241,7 +238,8 @@ size_t server_handle(struct server *server, const void *data, size_t size, void 
 	return sizeof(*message) + out->len;
 }
 
-/* --- requests and answers -------------------------------------------------------------------------------------------
+/* --- requests and answers
+ * -------------------------------------------------------------------------------------------
  */
 
 const void *request_take(struct request *request, size_t size)

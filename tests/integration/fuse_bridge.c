@@ -1,0 +1,200 @@
+/*
+ * Mounts hull-fsd on this host's own kernel: what the VMM's virtio-fs device does, with /dev/fuse in the place of the
+ * ring. For tests of the file server without a virtual machine.
+ *
+ *   fuse_bridge HULL-FSD MOUNTPOINT EXPORT-OPTION=PATH...
+ *
+ * EXPORT-OPTION=PATH is "NAME[,ro][,recursive][,cache=N]=PATH". Prints "mounted" when it is, and serves until it is
+ * unmounted or the file server ends (status 1).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/fs_protocol.h"
+#include "common/io.h"
+
+static int server, device;
+static int descriptors[FS_HANDLE_MAX + 1]; /* + 1; 0: none */
+static char reads_only[FS_HANDLE_MAX + 1];
+static _Alignas(16) char request[4 << 20], answer[4 << 20];
+
+static void die(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+static void start_server(const char *program, char **exports, int count)
+{
+	char *arguments[64] = {(char *)program};
+	int pair[2], used = 1;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) < 0)
+		die("socketpair");
+	asprintf(&arguments[used++], "--socket=%d", pair[1]);
+	arguments[used++] = "--log=2";
+	for (int i = 0; i < count; i++) {
+		char *path = strrchr(exports[i], '='), *comma;
+		int fd;
+
+		*path++ = '\0';
+		fd = open(path, O_PATH | O_NOFOLLOW);
+		if (fd < 0)
+			die(path);
+		comma = strchr(exports[i], ',');
+		asprintf(&arguments[used++], "--export=%.*s=%d%s",
+			 (int)(comma ? comma - exports[i] : (long)strlen(exports[i])), exports[i], fd,
+			 comma ? comma : "");
+	}
+	if (fork() == 0) {
+		close(pair[0]);
+		execv(program, arguments);
+		die(program);
+	}
+	close(pair[1]);
+	server = pair[0];
+}
+
+static void reply(const void *data, size_t size)
+{
+	/* ENOENT: the caller was interrupted and no longer waits. */
+	if (write(device, data, size) < 0 && errno != ENOENT && errno != ENODEV)
+		fprintf(stderr, "answer of %zu bytes: %s\n", size, strerror(errno));
+}
+
+static void keep_descriptor(const struct fs_message *message, int fd)
+{
+	uint32_t handle = message->handle;
+
+	if (descriptors[handle])
+		close(descriptors[handle] - 1);
+	descriptors[handle] = fd + 1;
+	reads_only[handle] = (message->flags & FS_READS_ONLY) != 0;
+}
+
+static void ask_server(size_t size)
+{
+	struct fs_message message = {.tag = 42};
+	struct iovec iovecs[2] = {{&message, sizeof(message)}, {request, size}};
+	struct fuse_in_header *header = (void *)request;
+	struct fs_message *got = (void *)answer;
+
+	if (writev(server, iovecs, 2) < 0)
+		die("file server");
+	if (!fs_has_answer(header->opcode))
+		return;
+	for (;;) {
+		int fd;
+		size_t count = 1;
+		ssize_t n = receive_with_fds(server, answer, sizeof(answer), &fd, &count, 0);
+
+		if (n <= 0)
+			die("file server ended");
+		if (got->flags & FS_WRITES_TO_SERVER) {
+			reads_only[got->handle] = 1;
+			continue;
+		}
+		if (count == 1)
+			keep_descriptor(got, fd);
+		reply(answer + sizeof(*got), (size_t)n - sizeof(*got));
+		return;
+	}
+}
+
+static void reply_error(const struct fuse_in_header *header, int error)
+{
+	struct fuse_out_header out = {.len = sizeof(out), .error = -error, .unique = header->unique};
+
+	reply(&out, sizeof(out));
+}
+
+static void serve_read(const struct fuse_in_header *header, const struct fuse_read_in *in)
+{
+	struct fuse_out_header *out = (void *)answer;
+	ssize_t n = pread(descriptors[in->fh] - 1, out + 1, in->size, (off_t)in->offset);
+
+	if (n < 0) {
+		reply_error(header, errno);
+		return;
+	}
+	*out = (struct fuse_out_header){.len = (uint32_t)(sizeof(*out) + (size_t)n), .unique = header->unique};
+	reply(out, out->len);
+}
+
+static void serve_write(const struct fuse_in_header *header, const struct fuse_write_in *in)
+{
+	struct {
+		struct fuse_out_header header;
+		struct fuse_write_out body;
+	} out = {.header = {.len = sizeof(out), .unique = header->unique}};
+	struct iovec data = {(void *)(in + 1), in->size};
+	ssize_t n = pwritev2(descriptors[in->fh] - 1, &data, 1, (off_t)in->offset,
+			     in->flags & O_APPEND ? RWF_APPEND : 0);
+
+	if (n < 0) {
+		reply_error(header, errno);
+		return;
+	}
+	out.body.size = (uint32_t)n;
+	reply(&out, sizeof(out));
+}
+
+static void serve(size_t size)
+{
+	struct fuse_in_header *header = (void *)request;
+	uint64_t fh = *(uint64_t *)(header + 1);
+	const struct fuse_write_in *write_in = (void *)(header + 1);
+
+	if (header->opcode == FUSE_READ && descriptors[fh]) {
+		serve_read(header, (void *)(header + 1));
+	} else if (header->opcode == FUSE_WRITE && descriptors[fh] && !reads_only[fh] && !(write_in->flags & O_DSYNC)) {
+		serve_write(header, write_in);
+	} else {
+		if (header->opcode == FUSE_RELEASE && descriptors[fh]) {
+			close(descriptors[fh] - 1);
+			descriptors[fh] = 0;
+		}
+		ask_server(size);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct rlimit limit;
+	char options[100];
+	int large = 1 << 20;
+
+	if (argc < 4)
+		return 2;
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+	start_server(argv[1], argv + 3, argc - 3);
+	setsockopt(server, SOL_SOCKET, SO_SNDBUF, &large, sizeof(large));
+	device = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other",
+		 device);
+	if (device < 0 || mount("hull", argv[2], "fuse.hull", 0, options) < 0)
+		die("mount");
+	puts("mounted");
+	fflush(stdout);
+	for (;;) {
+		ssize_t n = read(device, request, sizeof(request));
+
+		if (n < 0 && (errno == EINTR || errno == ENOENT || errno == EAGAIN))
+			continue;
+		if (n <= 0)
+			return 0;
+		serve((size_t)n);
+	}
+}
