@@ -1,0 +1,15 @@
+/*
+ * One cgroup (version 2) for each container, below PLACE_CGROUP. The container is born in it.
+ */
+#pragma once
+
+#include "common/error.h"
+
+/* Makes the cgroup of container `number`. Returns a descriptor of its directory, or -1. */
+int cgroup_create(unsigned number, struct error *err);
+
+/* Sends SIGKILL to everything in it and in the cgroups below. */
+int cgroup_kill(int cgroup, struct error *err);
+
+/* Removes it with whatever cgroups the container has made below. Nothing may run in them any more. */
+int cgroup_remove(unsigned number, struct error *err);

@@ -1,0 +1,582 @@
+#include "guest-agent/container.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <linux/capability.h>
+
+#include "common/cleanup.h"
+#include "common/io.h"
+#include "guest-agent/boot.h"
+#include "guest-agent/cgroup.h"
+#include "guest-agent/init.h"
+#include "guest-agent/loop.h"
+#include "guest-agent/places.h"
+#include "guest-agent/relay.h"
+#include "guest-agent/vsock.h"
+
+/* Life of a container:
+ *
+ *   CREATING  init makes its surroundings, the streams connect
+ *   CREATED   both are done; init waits
+ *   STARTING  init was told to execute its program
+ *   RUNNING   it did
+ *   STOPPED   init has ended; what it wrote may still be on its way (settled says that it is not)
+ *
+ * A container that fails in CREATING is never seen by anybody: it goes when init has been reaped, and only then the
+ * create order is answered, so that nothing of it is left. */
+enum state { CREATING, CREATED, STARTING, RUNNING, STOPPED };
+
+struct container {
+	struct container *next;
+	unsigned number;
+	char *id;
+	enum state state;
+	struct plan *plan; /* until CREATED */
+	pid_t pid;
+	int pidfd;
+	int cgroup;
+	struct watch channel; /* the agent's end of init's socket */
+	int channel_fd;
+	bool init_ready;
+	struct relay relays[3]; /* by PLAN_STDIN... */
+	int connecting;		/* streams that are not connected yet */
+	bool failed;		/* CREATING: failure says why */
+	struct error failure;
+	int exit_status;
+	bool settled;
+	bool stands_for_machine; /* its end is the machine's */
+	bool deleting;		 /* as soon as settled */
+	struct answer answer;
+};
+
+static struct container *containers;
+static unsigned n_made;
+static bool machine_has_container;
+
+static struct container *find(const char *id)
+{
+	struct container *container = containers;
+
+	while (container && strcmp(container->id, id) != 0)
+		container = container->next;
+	return container;
+}
+
+static void unlink_container(struct container *container)
+{
+	struct container **link = &containers;
+
+	while (*link && *link != container)
+		link = &(*link)->next;
+	if (*link)
+		*link = container->next;
+}
+
+static void close_channel(struct container *container)
+{
+	loop_remove(&container->channel);
+	if (container->channel_fd >= 0)
+		close(container->channel_fd);
+	container->channel_fd = -1;
+}
+
+/* Releases all that the container holds. Its processes are gone. */
+static void container_free(struct container *container)
+{
+	struct error err;
+
+	unlink_container(container);
+	close_channel(container);
+	for (int i = 0; i < 3; i++)
+		relay_stop(&container->relays[i]);
+	if (container->pidfd >= 0)
+		close(container->pidfd);
+	if (container->cgroup >= 0) {
+		close(container->cgroup);
+		cgroup_remove(container->number, &err);
+	}
+	plan_free(container->plan);
+	free(container->id);
+	free(container);
+}
+
+static struct container *container_new(struct order *order)
+{
+	struct container *container = calloc(1, sizeof(*container));
+
+	if (!container)
+		return NULL;
+	container->number = ++n_made;
+	container->pidfd = container->cgroup = container->channel_fd = -1;
+	container->channel = (struct watch)WATCH_NONE;
+	container->plan = take_pointer(order->plan);
+	container->id = strdup(order->id);
+	container->next = containers;
+	containers = container;
+	if (container->id)
+		return container;
+	container_free(container);
+	return NULL;
+}
+
+static void refuse(struct answer *answer, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+static void refuse(struct answer *answer, int code, const char *format, ...)
+{
+	struct error err = {.code = code};
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(err.message, sizeof(err.message), format, args);
+	va_end(args);
+	answer_error(answer, &err);
+}
+
+static struct container *find_or_refuse(const struct order *order, struct answer *answer)
+{
+	struct container *container = find(order->id);
+
+	/* One that is being made is not there yet. */
+	if (container && container->state != CREATING)
+		return container;
+	refuse(answer, ENOENT, "container \"%s\" does not exist", order->id);
+	return NULL;
+}
+
+static int send_signal(const struct container *container, int signal)
+{
+	return pidfd_send_signal(container->pidfd, signal, NULL, 0);
+}
+
+/* --- the end ---------------------------------------------------------------------------------------------------------
+ */
+
+static void remove_container(struct container *container)
+{
+	struct answer answer = {0};
+
+	answer_move(&answer, &container->answer);
+	container_free(container);
+	answer_ok(&answer, NULL);
+}
+
+/* The process has ended and all its output is in the streams. */
+static void settle(struct container *container)
+{
+	struct error err;
+
+	container->settled = true;
+	/* Its mounts went with its last process, and with them what programs had written through shared mappings; this
+	 * is for file systems that somebody else still has mounted. */
+	sync();
+	/* The VMM ends with this status. */
+	if (container->stands_for_machine)
+		boot_report(AGENT_REPORT_EXIT, (uint32_t)container->exit_status, &err);
+	if (container->deleting)
+		remove_container(container);
+}
+
+static void settle_if_drained(struct container *container)
+{
+	if (container->state != STOPPED || container->settled)
+		return;
+	for (int i = 0; i < 3; i++)
+		if (container->relays[i].active)
+			return;
+	settle(container);
+}
+
+static void stream_ended(struct relay *relay)
+{
+	settle_if_drained(relay->owner);
+}
+
+static void finish_creating(struct container *container);
+
+static void fail_creating(struct container *container, const struct error *err)
+{
+	if (container->failed)
+		return;
+	container->failed = true;
+	container->failure = *err;
+	send_signal(container, SIGKILL);
+}
+
+static int exit_status_of(int status)
+{
+	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static void read_channel(struct container *container);
+
+static void init_ended(struct container *container, int status)
+{
+	struct error err = {.message = "the container's first process ended before it was ready"};
+	struct answer answer = {0};
+
+	/* What it said last comes first: a failure to execute is the answer to start. */
+	if (container->channel_fd >= 0)
+		read_channel(container);
+	if (container->state == CREATING) {
+		fail_creating(container, &err);
+		err = container->failure;
+		answer_move(&answer, &container->answer);
+		container_free(container);
+		answer_error(&answer, &err);
+		return;
+	}
+	container->state = STOPPED;
+	container->exit_status = exit_status_of(status);
+	/* The kernel has killed all others of the pid namespace by now. Input that nobody read is lost, as in a pipe.
+	 */
+	relay_stop(&container->relays[PLAN_STDIN]);
+	relay_finish(&container->relays[PLAN_STDOUT]);
+	relay_finish(&container->relays[PLAN_STDERR]);
+	settle_if_drained(container);
+}
+
+void container_reaped(pid_t pid, int status)
+{
+	for (struct container *container = containers; container; container = container->next) {
+		if (container->pid == pid && container->state != STOPPED) {
+			init_ended(container, status);
+			return;
+		}
+	}
+}
+
+/* --- create ----------------------------------------------------------------------------------------------------------
+ */
+
+static void finish_creating(struct container *container)
+{
+	json_t *more;
+
+	if (container->state != CREATING || container->failed || !container->init_ready || container->connecting > 0)
+		return;
+	container->state = CREATED;
+	container->stands_for_machine = !machine_has_container;
+	machine_has_container = true;
+	more = json_pack("{s:i}", "pid", (int)container->pid);
+	if (more && json_array_size(container->plan->warnings) > 0)
+		json_object_set(more, "warnings", container->plan->warnings);
+	plan_free(take_pointer(container->plan));
+	answer_ok(&container->answer, more);
+}
+
+static void stream_connected(struct relay *relay, int code)
+{
+	struct container *container = relay->owner;
+	struct error err;
+
+	container->connecting--;
+	if (code == 0) {
+		finish_creating(container);
+		return;
+	}
+	error_set(&err, code, "connect stdio: %s", strerror(code));
+	relay_stop(relay);
+	fail_creating(container, &err);
+}
+
+/* One stream: a pipe that the container's user owns, so that /dev/stdout can be opened again, and a relay between its
+ * other end and the host. Returns the container's end. */
+static int make_stream(struct container *container, int which, struct error *err)
+{
+	struct relay *relay = &container->relays[which];
+	bool input = which == PLAN_STDIN;
+	int pipe_fds[2], socket, status;
+	cleanup_close int theirs = -1;
+	cleanup_close int ours = -1;
+
+	if (pipe2(pipe_fds, O_CLOEXEC) < 0)
+		return error_set_errno(err, "pipe");
+	theirs = pipe_fds[input ? 0 : 1];
+	ours = pipe_fds[input ? 1 : 0];
+	if (fchown(theirs, container->plan->process.uid, (gid_t)-1) < 0 || set_nonblocking(ours, true) < 0)
+		return error_set_errno(err, "pipe");
+	socket = vsock_connect_later(container->plan->stdio[which], err);
+	if (socket < 0)
+		return -1;
+	relay->owner = container;
+	relay->connected = stream_connected;
+	relay->ended = stream_ended;
+	status = input ? relay_start(relay, socket, take_fd(&ours), true, err)
+		       : relay_start(relay, take_fd(&ours), socket, false, err);
+	if (status < 0)
+		return -1;
+	container->connecting++;
+	return take_fd(&theirs);
+}
+
+/* The container's three descriptors. Two outputs with one port are one pipe, so that their order is kept. */
+static int make_streams(struct container *container, int fds[3], struct error *err)
+{
+	const uint32_t *ports = container->plan->stdio;
+
+	for (int i = 0; i < 3; i++) {
+		if (ports[i] == 0)
+			fds[i] = open(PLACE_NULL, O_RDWR | O_CLOEXEC);
+		else if (i == PLAN_STDERR && ports[i] == ports[PLAN_STDOUT])
+			fds[i] = fcntl(fds[PLAN_STDOUT], F_DUPFD_CLOEXEC, 3);
+		else
+			fds[i] = make_stream(container, i, err);
+		if (fds[i] < 0)
+			return ports[i] == 0 ? error_set_errno(err, "open " PLACE_NULL) : -1;
+	}
+	return 0;
+}
+
+static void channel_ready(struct watch *watch, uint32_t events)
+{
+	(void)events;
+	read_channel((struct container *)((char *)watch - offsetof(struct container, channel)));
+}
+
+/* As fork(2), but into new namespaces and the container's cgroup. Networks are not in the list: the machine is the
+ * container's network namespace. */
+static pid_t fork_init(int cgroup, int *pidfd)
+{
+	struct clone_args args = {
+	    .flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_INTO_CGROUP | CLONE_PIDFD,
+	    .pidfd = (uintptr_t)pidfd,
+	    .exit_signal = SIGCHLD,
+	    .cgroup = (uint64_t)cgroup,
+	};
+
+	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+}
+
+static int start_init(struct container *container, const int stdio[3], struct error *err)
+{
+	int sockets[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
+		return error_set_errno(err, "socketpair");
+	container->channel_fd = sockets[0];
+	container->pid = fork_init(container->cgroup, &container->pidfd);
+	if (container->pid == 0)
+		init_run(container->plan, container->id, stdio, sockets[1]);
+	if (container->pid < 0)
+		error_set_errno(err, "make the container's first process");
+	close(sockets[1]);
+	if (container->pid < 0)
+		return -1;
+	container->channel.ready = channel_ready;
+	if (loop_add(&container->channel, container->channel_fd, EPOLLIN) < 0)
+		return error_set_errno(err, "watch the container's first process");
+	return 0;
+}
+
+static int make(struct container *container, struct error *err)
+{
+	cleanup_close int input = -1, output = -1, errors = -1;
+	int stdio[3] = {-1, -1, -1};
+	int status;
+
+	if (boot_mount_exports(err) < 0)
+		return -1;
+	container->cgroup = cgroup_create(container->number, err);
+	if (container->cgroup < 0 || device_filter_attach(container->cgroup, container->plan->device_rules,
+							  container->plan->n_device_rules, err) < 0)
+		return -1;
+	status = make_streams(container, stdio, err);
+	input = stdio[0];
+	output = stdio[1];
+	errors = stdio[2];
+	return status < 0 ? -1 : start_init(container, stdio, err);
+}
+
+void container_create(struct order *order, struct answer *answer)
+{
+	struct container *container;
+	struct error err = {0};
+
+	if (find(order->id)) {
+		refuse(answer, EEXIST, "container with id exists: %s", order->id);
+		return;
+	}
+	container = container_new(order);
+	if (!container) {
+		refuse(answer, ENOMEM, "out of memory");
+		return;
+	}
+	answer_move(&container->answer, answer);
+	if (make(container, &err) == 0)
+		return;
+	if (container->pid > 0) {
+		fail_creating(container, &err); /* goes when it has been reaped */
+		return;
+	}
+	answer_move(answer, &container->answer);
+	container_free(container);
+	answer_error(answer, &err);
+}
+
+/* --- start -----------------------------------------------------------------------------------------------------------
+ */
+
+static void init_failed(struct container *container, const struct init_report *report)
+{
+	struct error err = {.code = report->code};
+
+	snprintf(err.message, sizeof(err.message), "%.*s", (int)sizeof(err.message) - 1, report->message);
+	if (container->state == CREATING)
+		fail_creating(container, &err);
+	else
+		answer_error(&container->answer, &err);
+}
+
+/* Init's socket closes when its program runs, or when it has died without a word: then its status tells. */
+static void channel_closed(struct container *container)
+{
+	close_channel(container);
+	if (container->state != STARTING)
+		return;
+	container->state = RUNNING;
+	answer_ok(&container->answer, NULL);
+}
+
+static void read_channel(struct container *container)
+{
+	struct init_report report;
+	ssize_t n = recv(container->channel_fd, &report, sizeof(report), MSG_DONTWAIT);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n != sizeof(report)) {
+		channel_closed(container);
+		return;
+	}
+	report.message[sizeof(report.message) - 1] = '\0';
+	if (report.stage == INIT_FAILED) {
+		init_failed(container, &report);
+		return;
+	}
+	container->init_ready = true;
+	finish_creating(container);
+}
+
+void container_start(struct order *order, struct answer *answer)
+{
+	struct container *container = find_or_refuse(order, answer);
+
+	if (!container)
+		return;
+	if (container->state == STOPPED)
+		return refuse(answer, EINVAL, "cannot start a container that has stopped");
+	if (container->state != CREATED)
+		return refuse(answer, EINVAL, "cannot start an already running container");
+	container->state = STARTING;
+	answer_move(&container->answer, answer);
+	/* If init has been killed meanwhile, its channel closes and tells. */
+	send(container->channel_fd, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* --- kill ------------------------------------------------------------------------------------------------------------
+ */
+
+/* In a child of the agent. From inside the pid namespace, kill(-1) reaches every process but its init in one step that
+ * no fork can slip past. The container may get hold of the process that does it: so it has nothing but the right to
+ * kill. */
+static void signal_namespace(int pidfd, int signal) __attribute__((noreturn));
+
+static void signal_namespace(int pidfd, int signal)
+{
+	const struct capabilities only_kill = {.effective = UINT64_C(1) << CAP_KILL,
+					       .permitted = UINT64_C(1) << CAP_KILL};
+	struct error err;
+	pid_t pid;
+
+	if (setns(pidfd, CLONE_NEWPID) < 0 || close_range(0, ~0U, 0) < 0 || capabilities_apply(&only_kill, &err) < 0)
+		_exit(1);
+	pid = fork();
+	if (pid == 0) {
+		kill(-1, signal);
+		_exit(0);
+	}
+	_exit(pid < 0 || waitpid(pid, NULL, 0) < 0);
+}
+
+static int signal_all(struct container *container, int signal, struct error *err)
+{
+	pid_t pid;
+
+	if (signal == SIGKILL)
+		return cgroup_kill(container->cgroup, err);
+	pid = fork();
+	if (pid == 0)
+		signal_namespace(container->pidfd, signal);
+	if (pid < 0)
+		return error_set_errno(err, "fork");
+	return 0;
+}
+
+void container_kill(struct order *order, struct answer *answer)
+{
+	struct container *container = find_or_refuse(order, answer);
+	struct error err;
+
+	if (!container)
+		return;
+	if (container->state == STOPPED)
+		return refuse(answer, ESRCH, "container not running");
+	if (order->all && signal_all(container, order->signal, &err) < 0)
+		return answer_error(answer, &err);
+	if (send_signal(container, order->signal) < 0) {
+		if (errno == ESRCH)
+			return refuse(answer, ESRCH, "process already finished");
+		return refuse(answer, errno, "send signal %d: %s", order->signal, strerror(errno));
+	}
+	answer_ok(answer, NULL);
+}
+
+/* --- state, delete ---------------------------------------------------------------------------------------------------
+ */
+
+void container_state(struct order *order, struct answer *answer)
+{
+	static const char *const names[] = {
+	    [CREATED] = "created", [STARTING] = "created", [RUNNING] = "running", [STOPPED] = "stopped"};
+	struct container *container = find_or_refuse(order, answer);
+	json_t *more;
+
+	if (!container)
+		return;
+	more = json_pack("{s:s, s:i}", "status", names[container->state], "pid",
+			 container->state == STOPPED ? 0 : (int)container->pid);
+	if (more && container->state == STOPPED)
+		json_object_set_new(more, "exitStatus", json_integer(container->exit_status));
+	answer_ok(answer, more);
+}
+
+void container_delete(struct order *order, struct answer *answer)
+{
+	struct container *container = find_or_refuse(order, answer);
+
+	if (!container)
+		return;
+	if (container->state != STOPPED && !order->force)
+		return refuse(answer, EBUSY, "cannot delete container %s that is not stopped", order->id);
+	if (container->deleting || container->answer.connection)
+		return refuse(answer, EBUSY, "another order for container %s is under way", order->id);
+	container->deleting = true;
+	answer_move(&container->answer, answer);
+	if (container->settled)
+		remove_container(container);
+	else if (container->state != STOPPED)
+		send_signal(container, SIGKILL);
+}

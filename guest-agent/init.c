@@ -1,0 +1,293 @@
+#include "guest-agent/init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <linux/keyctl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/io.h"
+#include "guest-agent/lookup.h"
+#include "guest-agent/path.h"
+#include "guest-agent/places.h"
+#include "guest-agent/rootfs.h"
+
+#define CHANNEL 3 /* after take_descriptors */
+#define PASSWD_MAX (1u << 20)
+
+static void report(enum init_stage stage, const struct error *err)
+{
+	struct init_report message = {.stage = stage};
+
+	if (err) {
+		message.code = err->code;
+		snprintf(message.message, sizeof(message.message), "%s", err->message);
+	}
+	/* When the agent is not there to read it, the machine is gone as well. */
+	if (send(CHANNEL, &message, sizeof(message), MSG_NOSIGNAL) < 0)
+		_exit(INIT_STATUS_FAILED);
+}
+
+static void fail(const struct error *err) __attribute__((noreturn));
+
+static void fail(const struct error *err)
+{
+	report(INIT_FAILED, err);
+	_exit(INIT_STATUS_FAILED);
+}
+
+/* --- stages ----------------------------------------------------------------------------------------------------------
+ */
+
+/* Streams to 0, 1 and 2, the channel to 3, and nothing else: the agent's other descriptors must not live on here, where
+ * the container's processes may get at them. The agent itself never holds anything useful at 0 to 2. */
+static int take_descriptors(const int stdio[3], int channel, struct error *err)
+{
+	for (int i = 0; i < 3; i++)
+		if (dup2(stdio[i], i) < 0)
+			return error_set_errno(err, "dup2");
+	if (channel != CHANNEL && dup2(channel, CHANNEL) < 0)
+		return error_set_errno(err, "dup2");
+	if (set_cloexec(CHANNEL, true) < 0 || close_range(CHANNEL + 1, ~0U, 0) < 0)
+		return error_set_errno(err, "close_range");
+	return 0;
+}
+
+static int become_session(const struct plan *plan, const char *id, struct error *err)
+{
+	char keyring[300];
+
+	if (setsid() < 0)
+		return error_set_errno(err, "setsid");
+	/* Only now: the root of a cgroup namespace is the cgroup that the caller is in, and clone3 would still take the
+	 * agent's. */
+	if (plan->cgroup_namespace && unshare(CLONE_NEWCGROUP) < 0)
+		return error_set_errno(err, "make a cgroup namespace");
+	/* A keyring of its own, so that no container finds another's keys. */
+	snprintf(keyring, sizeof(keyring), "_ses.%s", id);
+	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, keyring) < 0 && errno != ENOSYS)
+		return error_set_errno(err, "join a session keyring");
+	return 0;
+}
+
+static int set_oom_score(const struct plan_process *process, struct error *err)
+{
+	cleanup_close int fd = -1;
+
+	if (!process->has_oom_score)
+		return 0;
+	fd = open(PLACE_PROC "/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || dprintf(fd, "%d", process->oom_score) < 0)
+		return error_set_errno(err, "process.oomScoreAdj");
+	return 0;
+}
+
+static int set_names(const struct plan *plan, struct error *err)
+{
+	if (plan->hostname && sethostname(plan->hostname, strlen(plan->hostname)) < 0)
+		return error_set_errno(err, "hostname");
+	if (plan->domainname && setdomainname(plan->domainname, strlen(plan->domainname)) < 0)
+		return error_set_errno(err, "domainname");
+	return 0;
+}
+
+/* A stream to /dev/null shall be the container's own device, so that it can be opened again by its name. */
+static int reopen_null(struct error *err)
+{
+	cleanup_close int null = path_open(AT_FDCWD, "/dev/null", O_RDWR | O_NOFOLLOW | O_NONBLOCK);
+	struct stat status;
+
+	if (null < 0 || fstat(null, &status) < 0 || !S_ISCHR(status.st_mode) || status.st_rdev != makedev(1, 3))
+		return 0;
+	for (int i = 0; i < 3; i++) {
+		if (fstat(i, &status) < 0)
+			return error_set_errno(err, "stat of stream %d", i);
+		if (S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3) && dup2(null, i) < 0)
+			return error_set_errno(err, "dup2");
+	}
+	return 0;
+}
+
+/* --- the user --------------------------------------------------------------------------------------------------------
+ */
+
+/* The home directory in the line of this user in a passwd file, or NULL. Cuts the text up. */
+static char *home_of(char *text, uid_t uid)
+{
+	for (char *line = text; line;) {
+		char *next = strchr(line, '\n');
+		char *field[6] = {0};
+		uint64_t number;
+		int n = 0;
+
+		if (next)
+			*next++ = '\0';
+		for (char *rest = line; rest && n < 6;)
+			field[n++] = strsep(&rest, ":");
+		if (n == 6 && parse_u64(field[2], 0, UINT32_MAX, &number) == 0 && number == uid)
+			return field[5];
+		line = next;
+	}
+	return NULL;
+}
+
+/* Owned by the process until it executes. */
+static char *default_home(uid_t uid)
+{
+	cleanup_close int fd = path_open(AT_FDCWD, "/etc/passwd", O_RDONLY | O_NONBLOCK);
+	char *text, *home, *entry = NULL;
+
+	if (fd >= 0 && read_stream(fd, PASSWD_MAX, &text, NULL, NULL) == 0) {
+		home = home_of(text, uid);
+		if (home && asprintf(&entry, "HOME=%s", home) < 0)
+			entry = NULL;
+		free(text);
+	}
+	return entry ? entry : strdup("HOME=/");
+}
+
+/* The environment has room for one more. An empty HOME counts as none. */
+static int set_home(const struct plan_process *process, struct error *err)
+{
+	const char *home = lookup_variable(process->env, "HOME");
+	char *entry;
+	size_t i;
+
+	if (home && *home)
+		return 0;
+	entry = default_home(process->uid);
+	if (!entry)
+		return error_set(err, ENOMEM, "out of memory");
+	for (i = 0; i < process->n_env && strncmp(process->env[i], "HOME=", 5) != 0; i++)
+		;
+	process->env[i] = entry;
+	return 0;
+}
+
+static int set_rlimits(const struct plan_process *process, struct error *err)
+{
+	for (size_t i = 0; i < process->n_rlimits; i++)
+		if (setrlimit((__rlimit_resource_t)process->rlimits[i].resource, &process->rlimits[i].limit) < 0)
+			return error_set_errno(err, "process.rlimits[%zu]", i);
+	return 0;
+}
+
+/* The working directory must be one inside of the container: its own name for it must be known (a directory outside has
+ * none that starts with a slash). */
+static int change_directory(const char *cwd, struct error *err)
+{
+	char name[PATH_MAX];
+
+	if (chdir(cwd) < 0)
+		return error_set(err, errno, "chdir to cwd (\"%s\") set in config.json failed: %s", cwd,
+				 lookup_reason(errno));
+	if (syscall(SYS_getcwd, name, sizeof(name)) < 0 || name[0] != '/')
+		return error_set(err, EPERM,
+				 "chdir to cwd (\"%s\") set in config.json failed: outside of the container", cwd);
+	return 0;
+}
+
+static int become_user(const struct plan_process *process, struct error *err)
+{
+	if (setgroups(process->n_groups, process->groups) < 0)
+		return error_set_errno(err, "process.user.additionalGids");
+	if (setresgid(process->gid, process->gid, process->gid) < 0)
+		return error_set_errno(err, "process.user.gid");
+	if (setresuid(process->uid, process->uid, process->uid) < 0)
+		return error_set_errno(err, "process.user.uid");
+	return 0;
+}
+
+/* From here on the process has what the program shall have and no more. The directory is entered with the rights of
+ * root if these suffice, else with the user's (a directory of another file server). */
+static int drop_privileges(const struct plan_process *process, struct error *err)
+{
+	bool entered = change_directory(process->cwd, err) == 0;
+
+	if (!entered && err->code != EACCES && err->code != EPERM)
+		return -1;
+	if (process->no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return error_set_errno(err, "process.noNewPrivileges");
+	if (set_rlimits(process, err) < 0 || capabilities_bound(process->capabilities.bounding, err) < 0)
+		return -1;
+	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
+		return error_set_errno(err, "keep capabilities");
+	if (become_user(process, err) < 0)
+		return -1;
+	if (!entered && change_directory(process->cwd, err) < 0)
+		return -1;
+	if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) < 0)
+		return error_set_errno(err, "keep capabilities");
+	return capabilities_apply(&process->capabilities, err);
+}
+
+/* --- the program -----------------------------------------------------------------------------------------------------
+ */
+
+static void wait_for_start(void)
+{
+	char byte;
+	ssize_t n;
+
+	do
+		n = recv(CHANNEL, &byte, 1, 0);
+	while (n < 0 && errno == EINTR);
+	if (n != 1)
+		_exit(INIT_STATUS_FAILED);
+}
+
+static int prepare(const struct plan *plan, const char *id, char *program, size_t room, struct error *err)
+{
+	cleanup_close int root = -1;
+
+	umask(0);
+	if (become_session(plan, id, err) < 0 || set_oom_score(&plan->process, err) < 0 || set_names(plan, err) < 0)
+		return -1;
+	root = rootfs_build(plan, err);
+	if (root < 0 || rootfs_enter(root, err) < 0)
+		return -1;
+	if (reopen_null(err) < 0 || set_home(&plan->process, err) < 0)
+		return -1;
+	umask(plan->process.umask);
+	if (drop_privileges(&plan->process, err) < 0)
+		return -1;
+	return lookup_program(plan->process.args[0], plan->process.env, program, room, err);
+}
+
+/* The agent blocks signals, and what is blocked stays so in the program. Handlers there are none. */
+static void unblock_signals(void)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+void init_run(const struct plan *plan, const char *id, const int stdio[3], int channel)
+{
+	static char program[PATH_MAX];
+	struct error err = {0};
+
+	if (take_descriptors(stdio, channel, &err) < 0)
+		_exit(INIT_STATUS_FAILED);
+	if (prepare(plan, id, program, sizeof(program), &err) < 0)
+		fail(&err);
+	report(INIT_READY, NULL);
+	wait_for_start();
+	unblock_signals();
+	execve(program, plan->process.args, plan->process.env);
+	error_set(&err, errno, "exec %s: %s", program, lookup_reason(errno));
+	fail(&err);
+}

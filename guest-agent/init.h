@@ -1,0 +1,29 @@
+/*
+ * The first process of a container between its birth and its program: it is forked by the agent into new namespaces,
+ * makes its surroundings from the plan, reports that it is ready, waits for the order to start, and executes.
+ *
+ * From its birth on it shares a process id namespace with nobody but what it starts. It keeps no descriptor of the
+ * agent but its three streams and one end of a socket (SOCK_SEQPACKET), over which the messages below travel.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "guest-agent/plan.h"
+
+enum init_stage {
+	INIT_READY = 1,	 /* everything is made; a byte from the agent starts the program */
+	INIT_FAILED = 2, /* code and message say why; the process ends with INIT_STATUS_FAILED */
+};
+
+/* From the process to the agent. When the program is executed, the socket closes. */
+struct init_report {
+	uint32_t stage;
+	int32_t code;	    /* errno */
+	char message[1024]; /* one line */
+};
+
+#define INIT_STATUS_FAILED 1 /* exit status of a process that could not become its program, as runc has it */
+
+/* Runs in the forked process; never returns. stdio: three descriptors (they may be equal); channel: the socket. */
+void init_run(const struct plan *plan, const char *id, const int stdio[3], int channel) __attribute__((noreturn));

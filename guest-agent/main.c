@@ -1,0 +1,105 @@
+/*
+ * hull-agent: PID 1 of the guest. Carries out the orders of the host (common/agent_protocol.h) and reports how the
+ * machine's container ended.
+ *
+ * One thread and one event loop. What may block for the length of a file operation (making a container) is done by a
+ * forked child, which becomes the container's first process. The host trusts nothing that comes from here; the agent,
+ * in turn, trusts the host's orders but nothing that a container can touch: its file tree, its processes, its streams.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <jansson.h>
+#include <sys/auxv.h>
+
+#include "guest-agent/boot.h"
+#include "guest-agent/connection.h"
+#include "guest-agent/container.h"
+#include "guest-agent/loop.h"
+#include "guest-agent/order.h"
+
+static void (*const carry_out[])(struct order *order, struct answer *answer) = {
+    [ORDER_CREATE] = container_create, [ORDER_START] = container_start,	  [ORDER_KILL] = container_kill,
+    [ORDER_STATE] = container_state,   [ORDER_DELETE] = container_delete,
+};
+
+static void handle_order(json_t *json, struct answer *answer)
+{
+	struct order order;
+	struct error err = {0};
+
+	if (order_parse(json, &order, &err) < 0)
+		answer_error(answer, &err);
+	else
+		carry_out[order.kind](&order, answer);
+	order_clear(&order);
+}
+
+static void child_signal(struct watch *watch, uint32_t events)
+{
+	struct signalfd_siginfo info;
+	pid_t pid;
+	int status;
+
+	(void)events;
+	/* Signals of one kind are not counted: one may stand for many children. */
+	if (read(watch->fd, &info, sizeof(info)) < 0)
+		return;
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		container_reaped(pid, status);
+}
+
+/* Nothing interrupts the agent: SIGCHLD comes through the loop, and the others have no meaning for it (a broken stream
+ * is an errno). */
+static int take_signals(struct watch *watch, struct error *err)
+{
+	sigset_t all;
+	int fd;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	sigemptyset(&all);
+	sigaddset(&all, SIGCHLD);
+	fd = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+	watch->ready = child_signal;
+	if (fd < 0 || loop_add(watch, fd, EPOLLIN) < 0)
+		return error_set_errno(err, "signalfd");
+	return 0;
+}
+
+/* jansson would look for randomness in /dev/urandom, which is not there. The kernel has put 16 random bytes beside the
+ * program's arguments. */
+static void seed_hashes(void)
+{
+	const size_t *random = (const size_t *)getauxval(AT_RANDOM);
+
+	json_object_seed(random && *random ? *random : 1);
+}
+
+static int run(struct error *err)
+{
+	static struct watch signals = WATCH_NONE;
+	int listener = boot_announce(err);
+
+	if (listener < 0 || boot_finish(err) < 0 || loop_init(err) < 0 || take_signals(&signals, err) < 0)
+		return -1;
+	seed_hashes();
+	if (connection_listen(listener, handle_order, err) < 0)
+		return -1;
+	return loop_run(err);
+}
+
+int main(void)
+{
+	struct error err = {0};
+
+	if (getpid() != 1) {
+		fputs("hull-agent: this is the first process of a hull guest; it does nothing elsewhere\n", stderr);
+		return 1;
+	}
+	run(&err);
+	boot_fail(&err);
+}

@@ -1,0 +1,79 @@
+#include "guest-agent/order.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "common/spec_fields.h"
+
+static int parse_create(json_t *json, struct order *order, struct error *err)
+{
+	order->plan = plan_new(json, err);
+	return order->plan ? 0 : -1;
+}
+
+static int parse_nothing(json_t *json, struct order *order, struct error *err)
+{
+	(void)json;
+	(void)order;
+	(void)err;
+	return 0;
+}
+
+static int parse_flag(json_t *json, const char *name, bool *flag, struct error *err)
+{
+	const json_t *value = json_object_get(json, name);
+
+	*flag = json_is_true(value);
+	if (value && !json_is_boolean(value) && !json_is_null(value))
+		return error_set(err, EINVAL, "order: %s must be true or false", name);
+	return 0;
+}
+
+static int parse_kill(json_t *json, struct order *order, struct error *err)
+{
+	uint64_t number;
+
+	if (spec_get_u64(json_object_get(json, "signal"), &number) < 0 || number > 64)
+		return error_set(err, EINVAL, "kill: signal must be a number from 0 to 64");
+	order->signal = (int)number;
+	return parse_flag(json, "all", &order->all, err);
+}
+
+static int parse_delete(json_t *json, struct order *order, struct error *err)
+{
+	return parse_flag(json, "force", &order->force, err);
+}
+
+static const struct {
+	const char *name;
+	enum order_kind kind;
+	int (*parse)(json_t *json, struct order *order, struct error *err);
+} orders[] = {
+    {"create", ORDER_CREATE, parse_create}, {"start", ORDER_START, parse_nothing},  {"kill", ORDER_KILL, parse_kill},
+    {"state", ORDER_STATE, parse_nothing},  {"delete", ORDER_DELETE, parse_delete},
+};
+
+int order_parse(json_t *json, struct order *order, struct error *err)
+{
+	const char *name = json_string_value(json_object_get(json, "order"));
+
+	memset(order, 0, sizeof(*order));
+	if (!name)
+		return error_set(err, EINVAL, "order: its name is missing");
+	order->id = json_string_value(json_object_get(json, "id"));
+	for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
+		if (strcmp(orders[i].name, name) != 0)
+			continue;
+		if (!order->id || *order->id == '\0' || strlen(order->id) > ORDER_ID_MAX)
+			return error_set(err, EINVAL, "%s: id must be a text of 1 to %d bytes", name, ORDER_ID_MAX);
+		order->kind = orders[i].kind;
+		return orders[i].parse(json, order, err);
+	}
+	return error_set(err, ENOTSUP, "unknown order `%s`", name);
+}
+
+void order_clear(struct order *order)
+{
+	plan_free(order->plan);
+	order->plan = NULL;
+}

@@ -1,0 +1,27 @@
+/*
+ * Orders of the host (common/agent_protocol.h), read from JSON and checked before anything is done.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "common/error.h"
+#include "guest-agent/plan.h"
+
+enum order_kind { ORDER_CREATE, ORDER_START, ORDER_KILL, ORDER_STATE, ORDER_DELETE };
+
+#define ORDER_ID_MAX 1024 /* bytes of a container's id */
+
+struct order {
+	enum order_kind kind;
+	const char *id;	   /* belongs to the JSON */
+	struct plan *plan; /* create; owned by the order */
+	int signal;	   /* kill */
+	bool all;	   /* kill */
+	bool force;	   /* delete */
+};
+
+/* Returns 0, or -1 with err. The order is to be freed by order_clear in either case. */
+int order_parse(json_t *json, struct order *order, struct error *err);
+void order_clear(struct order *order);

@@ -1,0 +1,27 @@
+/*
+ * Paths inside a container's root file system, whose content is hostile: whatever symbolic links say, nothing here
+ * leaves the tree below root (openat2, RESOLVE_IN_ROOT), and links of /proc that jump elsewhere are not followed.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "common/error.h"
+
+/* A copy of path that is absolute and without ".", ".." and doubled slashes, by its text alone. The caller frees it;
+ * NULL when memory is short. */
+char *path_clean(const char *path);
+
+/* openat2 within root; flags as for open, O_CLOEXEC is added. Return a descriptor or -1 with errno. */
+int path_open(int root, const char *path, int flags);
+
+/* As path_open with O_PATH, but no symbolic link at all may be on the way. */
+int path_open_no_links(int root, const char *path);
+
+/* Opens (O_PATH) the directory at a clean path, and makes what is missing of it with mode 0755. With no_links a
+ * symbolic link on the way is an error. Return a descriptor or -1 with err. */
+int path_make_directory(int root, const char *path, bool no_links, struct error *err);
+
+/* Opens (O_PATH) whatever is at a clean path; makes an empty file with mode 0755 when there is nothing. */
+int path_make_file(int root, const char *path, struct error *err);

@@ -1,0 +1,90 @@
+/*
+ * What a container is to be, read out of config.json before anything is done. Making a plan touches nothing but memory;
+ * carrying it out (rootfs.h, init.h) reads the plan and never the JSON.
+ *
+ * Strings belong to the JSON that the plan keeps a reference to, or to the plan.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#include "common/error.h"
+#include "guest-agent/capabilities.h"
+#include "guest-agent/device_filter.h"
+#include "guest-agent/mount_options.h"
+
+struct plan_mount {
+	char *destination;    /* clean, absolute */
+	const char *source;   /* as the spec has it: for messages, and shown in /proc/mounts */
+	const char *type;     /* file system; "bind" for a bind mount */
+	const char *exported; /* bind mount: the export that is its source */
+	struct mount_options options;
+	char **data; /* the file system's own options, "name" or "name=value" */
+	size_t n_data;
+};
+
+struct plan_rlimit {
+	int resource;
+	struct rlimit limit;
+};
+
+struct plan_process {
+	char **args; /* ends with NULL, at least one */
+	size_t n_args;
+	char **env; /* ends with NULL; each holds "=", no name twice; room for one more */
+	size_t n_env;
+	const char *cwd;
+	uid_t uid;
+	gid_t gid;
+	gid_t *groups;
+	size_t n_groups;
+	mode_t umask;
+	struct capabilities capabilities;
+	struct plan_rlimit *rlimits;
+	size_t n_rlimits;
+	bool no_new_privileges;
+	bool has_oom_score;
+	int oom_score;
+};
+
+enum { PLAN_STDIN, PLAN_STDOUT, PLAN_STDERR };
+
+struct plan {
+	json_t *json; /* owns most strings */
+	struct plan_process process;
+
+	const char *rootfs; /* export */
+	bool read_only;
+	unsigned long propagate; /* as mount_options.propagate */
+	struct plan_mount *mounts;
+	size_t n_mounts;
+	char **masked;
+	size_t n_masked;
+	char **read_only_paths;
+	size_t n_read_only_paths;
+
+	const char *hostname;	/* NULL: stays */
+	const char *domainname; /* NULL: stays */
+	bool cgroup_namespace;
+	struct device_rule *device_rules; /* the spec's and, after them, those of the default devices */
+	size_t n_device_rules;
+
+	uint32_t stdio[3]; /* host port of each stream; 0: /dev/null. Equal ports are one stream. */
+
+	json_t *warnings; /* array of texts: what the spec wants to be warned about rather than refused */
+};
+
+/* Reads a create order. Returns a plan for plan_free, or NULL with err. */
+struct plan *plan_new(json_t *order, struct error *err);
+void plan_free(struct plan *plan);
+
+static inline void cleanup_free_plan(struct plan **plan)
+{
+	plan_free(*plan);
+}
+#define cleanup_plan __attribute__((cleanup(cleanup_free_plan)))
