@@ -108,7 +108,7 @@ static int place_bar(struct pci_bus *bus, struct pci_function *function, unsigne
 
 	if (bar->size == 0)
 		return 0;
-	if (bar->size > PCI_WINDOW_END - address)
+	if (address > PCI_WINDOW_END || bar->size > PCI_WINDOW_END - address)
 		return error_set(err, ENOSPC, "no addresses left for another PCI device");
 	bus->next_window = address + bar->size;
 	pci_set32(function, bar_offset(index), (uint32_t)address | pci_get32(function, bar_offset(index)));

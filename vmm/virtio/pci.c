@@ -488,7 +488,7 @@ static void ring(struct virtio_pci *transport, uint64_t offset)
 
 static uint64_t doorbell_address(const struct virtio_pci *transport, unsigned queue)
 {
-	return transport->doorbell_address + VIRTIO_PCI_NOTIFY + queue * VIRTIO_PCI_NOTIFY_STEP;
+	return transport->doorbell_address + VIRTIO_PCI_NOTIFY_OFFSET + queue * VIRTIO_PCI_NOTIFY_STEP;
 }
 
 static void bar_moved(struct pci_function *function, unsigned bar, uint64_t address)
@@ -542,18 +542,19 @@ static void bar_read(struct pci_function *function, unsigned bar, uint64_t offse
 
 	(void)bar;
 	memset(data, 0, size);
-	if (is_in(offset, size, VIRTIO_PCI_COMMON, sizeof(struct virtio_pci_common_cfg)))
-		common_read(transport, offset - VIRTIO_PCI_COMMON, data, size);
-	else if (offset == VIRTIO_PCI_ISR) {
+	if (is_in(offset, size, VIRTIO_PCI_COMMON_OFFSET, sizeof(struct virtio_pci_common_cfg)))
+		common_read(transport, offset - VIRTIO_PCI_COMMON_OFFSET, data, size);
+	else if (offset == VIRTIO_PCI_ISR_OFFSET) {
 		memcpy(data, &transport->registers.isr, 1);
 		transport->registers.isr = 0;
-	} else if (is_in(offset, size, VIRTIO_PCI_DEVICE, VIRTIO_PCI_DEVICE_SIZE)) {
+	} else if (is_in(offset, size, VIRTIO_PCI_DEVICE_OFFSET, VIRTIO_PCI_DEVICE_SIZE)) {
 		if (device->operations->read_config)
-			device->operations->read_config(device, (uint32_t)(offset - VIRTIO_PCI_DEVICE), data, size);
-	} else if (is_in(offset, size, VIRTIO_PCI_MSIX_TABLE, MSIX_VECTORS_MAX * MSIX_ENTRY_SIZE))
-		msix_table_read(&transport->msix, offset - VIRTIO_PCI_MSIX_TABLE, data, size);
-	else if (is_in(offset, size, VIRTIO_PCI_MSIX_PENDING, sizeof(uint64_t)))
-		msix_pending_read(&transport->msix, offset - VIRTIO_PCI_MSIX_PENDING, data, size);
+			device->operations->read_config(device, (uint32_t)(offset - VIRTIO_PCI_DEVICE_OFFSET), data,
+							size);
+	} else if (is_in(offset, size, VIRTIO_PCI_MSIX_TABLE_OFFSET, MSIX_VECTORS_MAX * MSIX_ENTRY_SIZE))
+		msix_table_read(&transport->msix, offset - VIRTIO_PCI_MSIX_TABLE_OFFSET, data, size);
+	else if (is_in(offset, size, VIRTIO_PCI_MSIX_PENDING_OFFSET, sizeof(uint64_t)))
+		msix_pending_read(&transport->msix, offset - VIRTIO_PCI_MSIX_PENDING_OFFSET, data, size);
 }
 
 static void bar_write(struct pci_function *function, unsigned bar, uint64_t offset, const void *data, unsigned size)
@@ -562,15 +563,16 @@ static void bar_write(struct pci_function *function, unsigned bar, uint64_t offs
 	struct virtio_device *device = transport->device;
 
 	(void)bar;
-	if (is_in(offset, size, VIRTIO_PCI_COMMON, sizeof(struct virtio_pci_common_cfg)))
-		common_write(transport, offset - VIRTIO_PCI_COMMON, data, size);
-	else if (is_in(offset, size, VIRTIO_PCI_NOTIFY, VIRTIO_QUEUES_MAX * VIRTIO_PCI_NOTIFY_STEP))
-		ring(transport, offset - VIRTIO_PCI_NOTIFY);
-	else if (is_in(offset, size, VIRTIO_PCI_DEVICE, VIRTIO_PCI_DEVICE_SIZE)) {
+	if (is_in(offset, size, VIRTIO_PCI_COMMON_OFFSET, sizeof(struct virtio_pci_common_cfg)))
+		common_write(transport, offset - VIRTIO_PCI_COMMON_OFFSET, data, size);
+	else if (is_in(offset, size, VIRTIO_PCI_NOTIFY_OFFSET, VIRTIO_QUEUES_MAX * VIRTIO_PCI_NOTIFY_STEP))
+		ring(transport, offset - VIRTIO_PCI_NOTIFY_OFFSET);
+	else if (is_in(offset, size, VIRTIO_PCI_DEVICE_OFFSET, VIRTIO_PCI_DEVICE_SIZE)) {
 		if (device->operations->write_config)
-			device->operations->write_config(device, (uint32_t)(offset - VIRTIO_PCI_DEVICE), data, size);
-	} else if (is_in(offset, size, VIRTIO_PCI_MSIX_TABLE, MSIX_VECTORS_MAX * MSIX_ENTRY_SIZE))
-		msix_table_write(&transport->msix, offset - VIRTIO_PCI_MSIX_TABLE, data, size);
+			device->operations->write_config(device, (uint32_t)(offset - VIRTIO_PCI_DEVICE_OFFSET), data,
+							 size);
+	} else if (is_in(offset, size, VIRTIO_PCI_MSIX_TABLE_OFFSET, MSIX_VECTORS_MAX * MSIX_ENTRY_SIZE))
+		msix_table_write(&transport->msix, offset - VIRTIO_PCI_MSIX_TABLE_OFFSET, data, size);
 }
 
 /* --- access through configuration space (4.1.4.9) --------------------------------------------------------------------
@@ -640,13 +642,13 @@ static struct virtio_pci_cap capability(uint8_t type, uint8_t size, uint32_t off
 
 static void add_capabilities(struct virtio_pci *transport)
 {
-	struct virtio_pci_cap common = capability(VIRTIO_PCI_CAP_COMMON_CFG, sizeof(common), VIRTIO_PCI_COMMON,
+	struct virtio_pci_cap common = capability(VIRTIO_PCI_CAP_COMMON_CFG, sizeof(common), VIRTIO_PCI_COMMON_OFFSET,
 						  sizeof(struct virtio_pci_common_cfg));
-	struct virtio_pci_cap isr = capability(VIRTIO_PCI_CAP_ISR_CFG, sizeof(isr), VIRTIO_PCI_ISR, 1);
+	struct virtio_pci_cap isr = capability(VIRTIO_PCI_CAP_ISR_CFG, sizeof(isr), VIRTIO_PCI_ISR_OFFSET, 1);
 	struct virtio_pci_cap device =
-	    capability(VIRTIO_PCI_CAP_DEVICE_CFG, sizeof(device), VIRTIO_PCI_DEVICE, VIRTIO_PCI_DEVICE_SIZE);
+	    capability(VIRTIO_PCI_CAP_DEVICE_CFG, sizeof(device), VIRTIO_PCI_DEVICE_OFFSET, VIRTIO_PCI_DEVICE_SIZE);
 	struct virtio_pci_notify_cap notify = {.cap = capability(VIRTIO_PCI_CAP_NOTIFY_CFG, sizeof(notify),
-								 VIRTIO_PCI_NOTIFY,
+								 VIRTIO_PCI_NOTIFY_OFFSET,
 								 VIRTIO_QUEUES_MAX * VIRTIO_PCI_NOTIFY_STEP),
 					       .notify_off_multiplier = VIRTIO_PCI_NOTIFY_STEP};
 	struct virtio_pci_cfg_cap access = {.cap = capability(VIRTIO_PCI_CAP_PCI_CFG, sizeof(access), 0, 0)};
@@ -659,8 +661,8 @@ static void add_capabilities(struct virtio_pci *transport)
 	pci_add_capability(&transport->function, &device, NULL, sizeof(device));
 	transport->config_access = pci_add_capability(&transport->function, &access, &access_writable, sizeof(access));
 	/* One vector for each queue and one for changes of the configuration. */
-	msix_init(&transport->msix, &transport->function, queue_count(transport) + 1, 0, VIRTIO_PCI_MSIX_TABLE,
-		  VIRTIO_PCI_MSIX_PENDING);
+	msix_init(&transport->msix, &transport->function, queue_count(transport) + 1, 0, VIRTIO_PCI_MSIX_TABLE_OFFSET,
+		  VIRTIO_PCI_MSIX_PENDING_OFFSET);
 }
 
 struct virtio_pci *virtio_pci_add(struct pci_bus *bus, struct virtio_device *device, const struct guest_memory *memory,
