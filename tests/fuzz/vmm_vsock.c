@@ -1,0 +1,302 @@
+/*
+ * The vsock device under a hostile guest: the input is a program of steps, each of them something that a guest or the
+ * host's readers and writers can do at that moment.
+ */
+#include <fcntl.h>
+#include <linux/virtio_vsock.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/agent_protocol.h"
+#include "tests/unit/ring.h"
+#include "vmm/stream.h"
+#include "vmm/virtio/vsock.h"
+
+#define RX 0
+#define TX 1
+#define PAIRS 4
+#define ASKED 4
+
+struct input {
+	const uint8_t *data;
+	size_t size;
+};
+
+struct world {
+	struct driver driver;
+	struct input input;
+	uint64_t rx_memory, tx_memory;
+	int host[PAIRS]; /* the host's ends of what was handed over, or -1 */
+	struct vsock_connect asked[ASKED];
+	unsigned events;
+};
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static uint8_t byte(struct input *input)
+{
+	if (!input->size)
+		return 0;
+	input->size--;
+	return *input->data++;
+}
+
+static uint32_t word(struct input *input)
+{
+	uint32_t value = byte(input);
+
+	return value << 24 | (uint32_t)byte(input) << 16 | (uint32_t)byte(input) << 8 | byte(input);
+}
+
+/* Numbers that matter, or any. */
+static uint32_t number(struct input *input)
+{
+	static const uint32_t interesting[] = {
+	    0, 1, 43, 44, 100, 4096, 65536, 0x3fff, STREAM_BUFFER_SIZE, STREAM_BUFFER_SIZE + 1, INT32_MAX, UINT32_MAX};
+	uint8_t choice = byte(input);
+
+	return choice < sizeof(interesting) / sizeof(interesting[0]) ? interesting[choice] : word(input);
+}
+
+static uint32_t guest_port(struct input *input)
+{
+	static const uint32_t ports[] = {5000, 6000, 6001, AGENT_PORT};
+
+	return ports[byte(input) % 4];
+}
+
+static uint32_t host_port(struct input *input)
+{
+	static const uint32_t ports[] = {AGENT_REPORT_PORT, 1040, 1041, 1042, 0x40000000, 0x40000001, 7, 0};
+
+	return ports[byte(input) % 8];
+}
+
+static void heard(void *owner, enum vsock_event event, uint32_t value)
+{
+	struct world *world = owner;
+
+	(void)value;
+	if (event != VSOCK_READY && ++world->events > 1)
+		abort();
+}
+
+static void asked_done(struct vsock_connect *connect, int error)
+{
+	(void)error;
+	if (connect->connection)
+		abort();
+}
+
+static void step_transmit(struct world *world)
+{
+	struct input *input = &world->input;
+	struct virtio_vsock_hdr header = {.src_cid = 3, .dst_cid = 2, .type = VIRTIO_VSOCK_TYPE_STREAM};
+	struct buffer buffer = {world->tx_memory, 0, false};
+	struct agent_report report = {1 + byte(input) % 3, byte(input)};
+	uint8_t odd = byte(input);
+	uint32_t size = number(input) % 70000;
+
+	header.src_port = guest_port(input);
+	header.dst_port = host_port(input);
+	header.op = byte(input) % 10;
+	header.flags = byte(input) % 4;
+	header.buf_alloc = number(input);
+	header.fwd_cnt = number(input);
+	if (header.op != VIRTIO_VSOCK_OP_RW)
+		size = 0;
+	if (header.dst_port == AGENT_REPORT_PORT && odd & 8)
+		size = sizeof(report);
+	header.len = odd & 1 ? number(input) : size;
+	if (odd & 2)
+		header.type = byte(input);
+	if (odd & 4)
+		header.dst_cid = word(input);
+	guest_write(world->driver.memory, world->tx_memory, &header, sizeof(header));
+	guest_write(world->driver.memory, world->tx_memory + sizeof(header), &report, sizeof(report));
+	buffer.size = odd & 16 ? byte(input) : (uint32_t)sizeof(header) + size;
+	if (buffer.size)
+		driver_add(&world->driver, TX, &buffer, 1);
+	driver_kick(&world->driver, TX);
+}
+
+static void step_receive_buffers(struct world *world)
+{
+	uint8_t count = byte(&world->input) % 32;
+	uint32_t size = byte(&world->input) % 8 ? 4096 + 44 : 44 + byte(&world->input);
+	struct buffer buffer = {world->rx_memory, size, true};
+
+	for (unsigned i = 0; i < count; i++)
+		driver_add(&world->driver, RX, &buffer, 1);
+	driver_kick(&world->driver, RX);
+}
+
+static void step_raw_descriptor(struct world *world)
+{
+	struct input *input = &world->input;
+	unsigned queue = byte(input) % 3;
+	struct vring_desc descriptor = {.addr = number(input), .len = number(input), .flags = byte(input) & 7};
+	uint16_t index = byte(input);
+
+	descriptor.next = byte(input);
+	driver_descriptor(&world->driver, queue, index, descriptor);
+	driver_offer(&world->driver, queue, (uint16_t)(byte(input) % 250 ? index : number(input)));
+	driver_kick(&world->driver, queue);
+}
+
+static int free_pair(const struct world *world)
+{
+	for (int i = 0; i < PAIRS; i++)
+		if (world->host[i] < 0)
+			return i;
+	return -1;
+}
+
+static void step_stream(struct world *world)
+{
+	int slot = free_pair(world), fds[2];
+	uint8_t kind = byte(&world->input);
+
+	if (slot < 0 ||
+	    (kind & 1 ? socketpair(AF_UNIX, SOCK_STREAM, 0, fds) : pipe2(fds, kind & 2 ? O_NONBLOCK : 0)) < 0)
+		return;
+	if (!(kind & 1) && kind & 4) { /* the guest writes */
+		int other = fds[0];
+
+		fds[0] = fds[1];
+		fds[1] = other;
+	}
+	if (vsock_add_stream(world->driver.device, 1040 + byte(&world->input) % 3, fds[0],
+			     kind & 1	? 3
+			     : kind & 4 ? VMM_STREAM_OUT
+					: VMM_STREAM_IN,
+			     NULL) < 0) {
+		close(fds[0]);
+		close(fds[1]);
+		return;
+	}
+	fcntl(fds[1], F_SETFL, O_NONBLOCK);
+	world->host[slot] = fds[1];
+}
+
+static void step_connect(struct world *world)
+{
+	struct vsock_connect *connect = &world->asked[byte(&world->input) % ASKED];
+	int slot = free_pair(world), fds[2];
+
+	vsock_connect_cancel(connect);
+	if (slot < 0 || socketpair(AF_UNIX, SOCK_STREAM, 0, fds) < 0)
+		return;
+	connect->done = asked_done;
+	if (vsock_connect(world->driver.device, connect, guest_port(&world->input), fds[0], NULL) < 0) {
+		close(fds[0]);
+		close(fds[1]);
+		return;
+	}
+	fcntl(fds[1], F_SETFL, O_NONBLOCK);
+	world->host[slot] = fds[1];
+}
+
+static void step_host(struct world *world)
+{
+	static char data[40000];
+	uint8_t what = byte(&world->input);
+	int *fd = &world->host[what % PAIRS];
+	ssize_t moved = 0;
+
+	if (*fd < 0)
+		return;
+	switch (what / PAIRS % 4) {
+	case 0:
+		moved = read(*fd, data, sizeof(data));
+		break;
+	case 1:
+		moved = write(*fd, data, number(&world->input) % sizeof(data));
+		break;
+	case 2:
+		shutdown(*fd, SHUT_WR);
+		break;
+	case 3:
+		close(*fd);
+		*fd = -1;
+	}
+	(void)moved;
+}
+
+static void step_used(struct world *world)
+{
+	uint16_t head;
+	uint32_t length;
+
+	for (unsigned queue = RX; queue <= TX; queue++)
+		while (driver_used(&world->driver, queue, &head, &length))
+			;
+}
+
+static void step_reset(struct world *world)
+{
+	driver_reset_device(&world->driver);
+	driver_run(&world->driver, 0);
+	driver_release(&world->driver, world->rx_memory + 8192);
+	driver_start(&world->driver, world->driver.device);
+}
+
+static void step(struct world *world)
+{
+	switch (byte(&world->input) % 16) {
+	case 0:
+		step_stream(world);
+		return;
+	case 1:
+		step_connect(world);
+		return;
+	case 2:
+		vsock_connect_cancel(&world->asked[byte(&world->input) % ASKED]);
+		return;
+	case 3:
+	case 4:
+		step_receive_buffers(world);
+		return;
+	case 5:
+	case 6:
+		step_host(world);
+		return;
+	case 7:
+		driver_run(&world->driver, 0);
+		return;
+	case 8:
+		step_used(world);
+		return;
+	case 9:
+		step_raw_descriptor(world);
+		return;
+	case 10:
+		step_reset(world);
+		return;
+	default:
+		step_transmit(world);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct world world = {.input = {data, size}, .host = {-1, -1, -1, -1}};
+
+	signal(SIGPIPE, SIG_IGN);
+	driver_init(&world.driver);
+	world.tx_memory = driver_alloc(&world.driver, 128u << 10);
+	world.rx_memory = driver_alloc(&world.driver, 8192);
+	world.driver.device = vsock_new(3, world.driver.loop, NULL);
+	vsock_on_report(world.driver.device, heard, &world);
+	driver_start(&world.driver, world.driver.device);
+	while (world.input.size)
+		step(&world);
+	driver_run(&world.driver, 0);
+	vsock_status(world.driver.device);
+	driver_free(&world.driver);
+	for (int i = 0; i < PAIRS; i++)
+		if (world.host[i] >= 0)
+			close(world.host[i]);
+	return 0;
+}
