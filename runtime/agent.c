@@ -1,0 +1,212 @@
+#include "runtime/agent.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/agent_protocol.h"
+#include "common/cleanup.h"
+#include "common/io.h"
+#include "common/vmm_control.h"
+
+int vmm_control_connect(int folder, const char *name, struct error *err)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	cleanup_close int fd = -1;
+
+	/* The path of a container's folder may be longer than a socket address holds. */
+	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", folder, name);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return error_set_errno(err, "make a socket");
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		return error_set_errno(err, "connect to the virtual machine");
+	return take_fd(&fd);
+}
+
+static int control_call(int control, struct watch *watch, const struct vmm_request *request, const int *fd,
+			struct vmm_reply *reply, struct error *err)
+{
+	ssize_t n;
+
+	if (send_with_fds(control, request, sizeof(*request), fd, fd ? 1 : 0, MSG_DONTWAIT) < 0)
+		return error_set_errno(err, "send a request to the virtual machine");
+	if (watch_wait(watch, control, POLLIN, err) < 0)
+		return -1;
+	n = recv(control, reply, sizeof(*reply), MSG_DONTWAIT);
+	if (n < 0)
+		return error_set_errno(err, "receive from the virtual machine");
+	if (n != sizeof(*reply))
+		return error_set(err, ECONNRESET, "the virtual machine ended the connection");
+	return 0;
+}
+
+int vmm_control_status(int control, struct watch *watch, uint32_t *status, struct error *err)
+{
+	struct vmm_request request = {.version = VMM_CONTROL_VERSION, .operation = VMM_STATUS};
+	struct vmm_reply reply;
+
+	if (control_call(control, watch, &request, NULL, &reply, err) < 0)
+		return -1;
+	if (reply.error)
+		return error_set(err, (int)reply.error, "ask the virtual machine for its state: %s",
+				 strerror((int)reply.error));
+	*status = reply.value;
+	return 0;
+}
+
+int agent_connect(int control, struct watch *watch, struct error *err)
+{
+	struct vmm_request request = {
+	    .version = VMM_CONTROL_VERSION, .operation = VMM_CONNECT, .port = AGENT_PORT};
+	cleanup_close int ours = -1, theirs = -1;
+	struct vmm_reply reply;
+	int ends[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
+		return error_set_errno(err, "make a socket pair");
+	ours = ends[0];
+	theirs = ends[1];
+	if (control_call(control, watch, &request, &theirs, &reply, err) < 0)
+		return -1;
+	if (reply.error)
+		return error_set(err, (int)reply.error, "connect to the agent in the guest: %s",
+				 strerror((int)reply.error));
+	return take_fd(&ours);
+}
+
+static int send_all(int agent, struct watch *watch, const void *data, size_t size, struct error *err)
+{
+	const char *position = data;
+
+	while (size > 0) {
+		ssize_t n = send(agent, position, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n < 0 && errno == EAGAIN) {
+			if (watch_wait(watch, agent, POLLOUT, err) < 0)
+				return -1;
+			continue;
+		}
+		if (n < 0 && errno != EINTR)
+			return error_set_errno(err, "send an order to the agent");
+		if (n > 0) {
+			position += n;
+			size -= (size_t)n;
+		}
+	}
+	return 0;
+}
+
+static int receive_all(int agent, struct watch *watch, void *data, size_t size, struct error *err)
+{
+	char *position = data;
+
+	while (size > 0) {
+		ssize_t n;
+
+		if (watch_wait(watch, agent, POLLIN, err) < 0)
+			return -1;
+		n = recv(agent, position, size, MSG_DONTWAIT);
+		if (n == 0)
+			return error_set(err, ECONNRESET, "the agent in the guest ended the connection");
+		if (n < 0 && errno != EAGAIN && errno != EINTR)
+			return error_set_errno(err, "receive the agent's answer");
+		if (n > 0) {
+			position += n;
+			size -= (size_t)n;
+		}
+	}
+	return 0;
+}
+
+static int receive_answer(int agent, struct watch *watch, json_t **answer, struct error *err)
+{
+	cleanup_free char *text = NULL;
+	uint32_t size;
+
+	if (receive_all(agent, watch, &size, sizeof(size), err) < 0)
+		return -1;
+	size = le32toh(size);
+	if (size == 0 || size > AGENT_MESSAGE_MAX)
+		return error_set(err, EPROTO, "the agent in the guest sent a message of %u bytes", size);
+	text = malloc(size);
+	if (!text)
+		return error_set_errno(err, "allocate %u bytes", size);
+	if (receive_all(agent, watch, text, size, err) < 0)
+		return -1;
+	*answer = json_loadb(text, size, 0, NULL);
+	if (!json_is_object(*answer) || !json_is_boolean(json_object_get(*answer, "ok"))) {
+		json_decref(*answer);
+		*answer = NULL;
+		return error_set(err, EPROTO, "the agent in the guest sent an answer that is none");
+	}
+	return 0;
+}
+
+/* The guest chose these bytes and a person's terminal shows them. */
+static void make_printable(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < 0x20 || *text == 0x7f)
+			*text = '?';
+}
+
+static int refusal(const json_t *answer, struct error *err)
+{
+	const char *text = json_string_value(json_object_get(answer, "error"));
+	json_int_t code = json_integer_value(json_object_get(answer, "code"));
+
+	error_set(err, code > 0 && code < 4096 ? (int)code : 0, "%s", text ? text : "the agent refused without a reason");
+	make_printable(err->message);
+	return -1;
+}
+
+int agent_order(int agent, struct watch *watch, const char *order, size_t size, json_t **answer, struct error *err)
+{
+	uint32_t header = htole32((uint32_t)size);
+	json_t *received = NULL;
+	int result = 0;
+
+	watch->event = WATCH_NOTHING;
+	if (size > AGENT_MESSAGE_MAX)
+		return error_set(err, EMSGSIZE, "order to the agent: %zu bytes are too many", size);
+	if (send_all(agent, watch, &header, sizeof(header), err) < 0 || send_all(agent, watch, order, size, err) < 0 ||
+	    receive_answer(agent, watch, &received, err) < 0) {
+		if (watch->event == WATCH_NOTHING)
+			watch->event = WATCH_FAILURE;
+		return -1;
+	}
+	if (!json_is_true(json_object_get(received, "ok")))
+		result = refusal(received, err);
+	if (answer && result == 0)
+		*answer = json_incref(received);
+	json_decref(received);
+	return result;
+}
+
+int agent_start(int agent, struct watch *watch, const char *id, struct error *err)
+{
+	cleanup_free char *order = NULL;
+
+	/* Ids hold nothing that JSON would escape: see state_check_id. */
+	if (asprintf(&order, "{\"order\":\"start\",\"id\":\"%s\"}", id) < 0)
+		return error_set(err, ENOMEM, "make an order");
+	return agent_order(agent, watch, order, strlen(order), NULL, err);
+}
+
+int agent_kill(int agent, struct watch *watch, const char *id, int signal, int all, struct error *err)
+{
+	cleanup_free char *order = NULL;
+
+	if (asprintf(&order, "{\"order\":\"kill\",\"id\":\"%s\",\"signal\":%d,\"all\":%s}", id, signal,
+		     all ? "true" : "false") < 0)
+		return error_set(err, ENOMEM, "make an order");
+	return agent_order(agent, watch, order, strlen(order), NULL, err);
+}

@@ -1,0 +1,30 @@
+/*
+ * The host's side of common/agent_protocol.h, over the VMM's control socket (common/vmm_control.h).
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "runtime/watch.h"
+
+/* Connects to the control socket in a container's folder. Returns a descriptor or -1; ECONNREFUSED when nobody listens
+ * there any more. */
+int vmm_control_connect(int folder, const char *name, struct error *err);
+
+/* Asks the VMM for its VMM_STATUS_* bits. */
+int vmm_control_status(int control, struct watch *watch, uint32_t *status, struct error *err);
+
+/* Connects to the agent: waits until the guest has come up. Returns a stream or -1. */
+int agent_connect(int control, struct watch *watch, struct error *err);
+
+/* Sends one order (size bytes of JSON) and waits for the answer. An answer that says no becomes an error with the
+ * agent's words and errno value, watch->event then being WATCH_NOTHING. *answer (may be NULL) is for the caller to
+ * release. Returns 0 or -1. */
+int agent_order(int agent, struct watch *watch, const char *order, size_t size, json_t **answer, struct error *err);
+
+/* The simple orders. */
+int agent_start(int agent, struct watch *watch, const char *id, struct error *err);
+int agent_kill(int agent, struct watch *watch, const char *id, int signal, int all, struct error *err);

@@ -1,0 +1,25 @@
+/*
+ * Reaching the guest of a container that another hull process made.
+ */
+#pragma once
+
+#include "common/error.h"
+#include "runtime/container.h"
+#include "runtime/watch.h"
+
+struct attachment {
+	int control; /* connection to the VMM */
+	int agent;   /* connection to the agent, or -1 */
+	struct watch watch;
+};
+
+#define ATTACHMENT_NONE ((struct attachment){.control = -1, .agent = -1, .watch = WATCH_NONE})
+
+void attachment_release(struct attachment *attachment);
+#define cleanup_attachment __attribute__((cleanup(attachment_release)))
+
+/* Connects to the VMM of a live container; seconds is the time that everything done with the attachment may take. */
+int attach(const struct container *container, unsigned seconds, struct attachment *attachment, struct error *err);
+
+/* Connects to the agent as well. */
+int attach_agent(struct attachment *attachment, struct error *err);

@@ -1,0 +1,331 @@
+/*
+ * hull doctor: whether this host can run containers in virtual machines, and if not, what to do about it. The last check
+ * is the real thing: the guest kernel is booted until its agent reports. Everything it needs for that has no name on the
+ * host (memfd, abstract socket), so that nothing can be left.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/vfs.h>
+#include <time.h>
+#include <linux/magic.h>
+#include <unistd.h>
+
+#include "common/agent_protocol.h"
+#include "common/cleanup.h"
+#include "common/io.h"
+#include "runtime/agent.h"
+#include "runtime/command.h"
+#include "runtime/kvm.h"
+#include "runtime/launch.h"
+#include "runtime/machine.h"
+#include "runtime/output.h"
+#include "runtime/parts.h"
+#include "runtime/signals.h"
+
+#define BOOT_TIMEOUT 20
+#define BOOT_MEMORY (256ull << 20)
+
+/* What the checks share. */
+struct examination {
+	unsigned failures;
+	bool can_boot; /* nothing that a boot needs is missing */
+	struct parts parts;
+};
+
+static void say(const char *verdict, const char *what, const char *format, va_list args)
+{
+	char line[1024];
+	int used = snprintf(line, sizeof(line), "%-5s %s", verdict, what);
+
+	if (*format) {
+		used += snprintf(line + used, sizeof(line) - (size_t)used, ": ");
+		vsnprintf(line + used, sizeof(line) - (size_t)used - 1, format, args);
+	}
+	strcat(line, "\n");
+	output_text(line, NULL);
+}
+
+static void good(const char *what, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void good(const char *what, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	say("ok", what, format, args);
+	va_end(args);
+}
+
+static void bad(struct examination *examination, const char *what, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static void bad(struct examination *examination, const char *what, const char *format, ...)
+{
+	va_list args;
+
+	examination->failures++;
+	va_start(args, format);
+	say("FAIL", what, format, args);
+	va_end(args);
+}
+
+/* --- the host ---------------------------------------------------------------------------------------------------- */
+
+static bool has_word(const char *line, const char *word)
+{
+	size_t length = strlen(word);
+
+	for (const char *found = strstr(line, word); found; found = strstr(found + 1, word))
+		if (found[-1] == ' ' && (found[length] == ' ' || found[length] == '\n'))
+			return true;
+	return false;
+}
+
+static void check_cpu(struct examination *examination)
+{
+	cleanup_file FILE *file = fopen("/proc/cpuinfo", "re");
+	cleanup_free char *line = NULL;
+	size_t size = 0;
+
+	while (file && getline(&line, &size, file) > 0) {
+		if (strncmp(line, "flags", 5) != 0)
+			continue;
+		if (has_word(line, "vmx"))
+			good("CPU", "Intel VT-x");
+		else if (has_word(line, "svm"))
+			good("CPU", "AMD-V");
+		else
+			/* Not a failure by itself: a nested host may hide the flag and have KVM nevertheless. */
+			good("CPU", "neither vmx nor svm among its flags; whether KVM works is seen below");
+		return;
+	}
+	bad(examination, "CPU", "/proc/cpuinfo has no flags: hull needs an x86-64 host");
+}
+
+static void check_kvm_capabilities(struct examination *examination, int kvm)
+{
+	unsigned missing = 0;
+
+	for (const struct kvm_requirement *requirement = kvm_requirements; requirement->name; requirement++) {
+		if (kvm_has(kvm, requirement->capability))
+			continue;
+		missing++;
+		bad(examination, requirement->name, "this KVM does not have it, needed for %s: update the host's kernel",
+		    requirement->purpose);
+	}
+	if (missing > 0)
+		examination->can_boot = false;
+	else
+		good("KVM capabilities", "all that hull needs");
+}
+
+static void check_kvm(struct examination *examination)
+{
+	struct error err;
+	cleanup_close int kvm = kvm_open(&err);
+
+	if (kvm < 0) {
+		examination->can_boot = false;
+		bad(examination, "KVM", "%s", err.message);
+		return;
+	}
+	good(KVM_DEVICE, "can be opened, API version 12");
+	check_kvm_capabilities(examination, kvm);
+}
+
+static void check_file(struct examination *examination, const char *what, const char *path, int mode)
+{
+	struct stat status;
+
+	if (access(path, mode) < 0 || stat(path, &status) < 0 || !S_ISREG(status.st_mode) || status.st_size == 0) {
+		examination->can_boot = false;
+		bad(examination, what, "`%s`: %s: install hull again, or build it with `make all`", path,
+		    errno ? strerror(errno) : "not a file");
+		return;
+	}
+	good(what, "%s", path);
+}
+
+static void check_parts(struct examination *examination)
+{
+	struct error err;
+
+	if (parts_find(&examination->parts, &err) < 0) {
+		examination->can_boot = false;
+		bad(examination, "parts of hull", "%s", err.message);
+		return;
+	}
+	errno = 0;
+	check_file(examination, "hull-vmm", examination->parts.vmm, X_OK);
+	check_file(examination, "hull-fsd", examination->parts.fsd, X_OK);
+	check_file(examination, "guest kernel", examination->parts.kernel, R_OK);
+	check_file(examination, "initramfs", examination->parts.initramfs, R_OK);
+}
+
+static void check_cgroup(struct examination *examination)
+{
+	struct statfs status;
+
+	if (statfs("/sys/fs/cgroup", &status) == 0 && status.f_type == CGROUP2_SUPER_MAGIC)
+		good("cgroup", "version 2");
+	else
+		bad(examination, "cgroup", "/sys/fs/cgroup is not cgroup v2: boot the host with "
+					   "systemd.unified_cgroup_hierarchy=1, or mount cgroup2 there");
+}
+
+/* --- the boot ---------------------------------------------------------------------------------------------------- */
+
+struct trial {
+	int control; /* listening */
+	int result, log;
+	int signals;
+	struct machine machine;
+	struct watch watch;
+};
+
+static void trial_release(struct trial *trial)
+{
+	machine_end(&trial->machine);
+	cleanup_close_fd(&trial->control);
+	cleanup_close_fd(&trial->result);
+	cleanup_close_fd(&trial->log);
+	cleanup_close_fd(&trial->signals);
+}
+
+/* Bound to a name of the kernel's choice in the abstract namespace, which is connected to through *address. */
+static int make_control_socket(struct sockaddr_un *address, socklen_t *length, struct error *err)
+{
+	cleanup_close int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
+	*length = sizeof(*address);
+	if (fd < 0 || bind(fd, (struct sockaddr *)address, sizeof(address->sun_family)) < 0 || listen(fd, 1) < 0 ||
+	    getsockname(fd, (struct sockaddr *)address, length) < 0)
+		return error_set_errno(err, "make the control socket");
+	return take_fd(&fd);
+}
+
+static int connect_control(const struct sockaddr_un *address, socklen_t length, struct error *err)
+{
+	cleanup_close int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0 || connect(fd, (const struct sockaddr *)address, length) < 0)
+		return error_set_errno(err, "connect to the control socket");
+	return take_fd(&fd);
+}
+
+static int prepare(struct trial *trial, struct sockaddr_un *address, socklen_t *length, struct error *err)
+{
+	sigset_t interrupting;
+
+	trial->control = make_control_socket(address, length, err);
+	if (trial->control < 0)
+		return -1;
+	trial->result = memfd_create("result", MFD_CLOEXEC);
+	trial->log = memfd_create("log", MFD_CLOEXEC);
+	if (trial->result < 0 || trial->log < 0)
+		return error_set_errno(err, "make a file in memory");
+	signals_interrupting(&interrupting);
+	sigprocmask(SIG_BLOCK, &interrupting, NULL);
+	trial->signals = signalfd(-1, &interrupting, SFD_CLOEXEC);
+	return trial->signals < 0 ? error_set_errno(err, "make a signal descriptor") : 0;
+}
+
+static int boot(struct trial *trial, struct error *err)
+{
+	cleanup_resources struct resources resources = RESOURCES_NONE;
+	cleanup_close int control = -1, agent = -1;
+	struct machine_plan plan;
+	struct sockaddr_un address;
+	socklen_t length;
+
+	if (resources_open(&resources, err) < 0 || prepare(trial, &address, &length, err) < 0)
+		return -1;
+	plan = (struct machine_plan){.resources = &resources,
+				     .size = {.memory = BOOT_MEMORY, .vcpus = 1},
+				     .control = trial->control,
+				     .result = trial->result,
+				     .log = trial->log};
+	if (machine_start(&plan, &trial->machine, err) < 0)
+		return -1;
+	trial->watch.vmm = trial->machine.vmm.pidfd;
+	trial->watch.signals = trial->signals;
+	trial->watch.idle_process = trial->machine.vmm.pid;
+	watch_set_timeout(&trial->watch, BOOT_TIMEOUT);
+	control = connect_control(&address, length, err);
+	if (control < 0)
+		return -1;
+	agent = agent_connect(control, &trial->watch, err);
+	return agent < 0 ? -1 : 0;
+}
+
+static void explain_boot(struct examination *examination, struct trial *trial, struct error *err)
+{
+	struct pollfd vmm = {.fd = trial->machine.vmm.pidfd, .events = POLLIN};
+	bool ended = trial->machine.vmm.pid > 0 && trial->watch.event != WATCH_TIMEOUT &&
+		     trial->watch.event != WATCH_SIGNAL && poll(&vmm, 1, 1000) == 1;
+
+	if (trial->watch.event == WATCH_TIMEOUT) {
+		bad(examination, "boot",
+		    "the guest kernel did not reach user space within %d s: this host's KVM cannot run Linux guests "
+		    "(nested or emulated?); use a host with hardware virtualisation, or turn nested virtualisation on",
+		    BOOT_TIMEOUT);
+		return;
+	}
+	if (ended)
+		launch_explain_end(trial->result, trial->log, child_wait(&trial->machine.vmm), err);
+	bad(examination, "boot", "%s", err->message);
+}
+
+static void check_boot(struct examination *examination)
+{
+	__attribute__((cleanup(trial_release))) struct trial trial = {
+	    .control = -1, .result = -1, .log = -1, .signals = -1, .machine = MACHINE_NONE, .watch = WATCH_NONE};
+	struct timespec before, after;
+	struct error err;
+
+	if (!examination->can_boot) {
+		bad(examination, "boot", "not tried, because of the above");
+		return;
+	}
+	clock_gettime(CLOCK_MONOTONIC, &before);
+	if (boot(&trial, &err) < 0) {
+		explain_boot(examination, &trial, &err);
+		return;
+	}
+	clock_gettime(CLOCK_MONOTONIC, &after);
+	good("boot", "a guest came up in %lld ms",
+	     (long long)(after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000);
+}
+
+static int run(const struct invocation *invocation, struct error *err)
+{
+	struct examination examination = {.can_boot = true};
+
+	(void)invocation;
+	check_cpu(&examination);
+	check_kvm(&examination);
+	check_parts(&examination);
+	check_cgroup(&examination);
+	check_boot(&examination);
+	if (examination.failures > 0)
+		return error_set(err, 0, "this host cannot run containers with hull as it is");
+	return 0;
+}
+
+const struct command command_doctor = {
+    .name = "doctor",
+    .summary = "say whether this host can run micro-VMs, and why not",
+    .description = "Checks the host, boots a guest, and says what to do about what is missing. Exit status 0 when all\n"
+		   "is well.",
+    .run = run,
+};

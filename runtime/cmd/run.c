@@ -1,0 +1,175 @@
+/*
+ * hull run: create and start; in the foreground, hull stays, passes signals on, and ends with the container's exit
+ * status after it has deleted the container.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "runtime/agent.h"
+#include "runtime/command.h"
+#include "runtime/launch.h"
+#include "runtime/report.h"
+#include "runtime/signals.h"
+#include "runtime/streams.h"
+
+/* Seconds that the guest may take to pass a signal on; meanwhile further signals wait. */
+#define SIGNAL_TIMEOUT 10
+#define DELETE_TIMEOUT_MS 10000
+
+struct run_options {
+	const char *bundle;
+	const char *console_socket;
+	const char *pid_file;
+	bool detach;
+	bool keep;
+	bool no_subreaper;
+	bool no_pivot;
+	bool no_new_keyring;
+	unsigned preserve_fds;
+};
+
+static const struct run_options defaults = {.bundle = "."};
+
+static const struct flag flags[] = {
+    {"bundle", 'b', FLAG_TEXT, offsetof(struct run_options, bundle), "DIR",
+     "the bundle: a folder with config.json (default: the current one)"},
+    {"console-socket", 0, FLAG_TEXT, offsetof(struct run_options, console_socket), "PATH",
+     "unix socket that gets the terminal"},
+    {"detach", 'd', FLAG_SWITCH, offsetof(struct run_options, detach), NULL, "do not wait for the container to end"},
+    {"keep", 0, FLAG_SWITCH, offsetof(struct run_options, keep), NULL, "do not delete the container after it has ended"},
+    {"no-subreaper", 0, FLAG_SWITCH, offsetof(struct run_options, no_subreaper), NULL,
+     "accepted; hull is no subreaper"},
+    {"pid-file", 0, FLAG_TEXT, offsetof(struct run_options, pid_file), "FILE", "write the process id to FILE"},
+    {"no-pivot", 0, FLAG_SWITCH, offsetof(struct run_options, no_pivot), NULL, "accepted; a guest's root is its own"},
+    {"no-new-keyring", 0, FLAG_SWITCH, offsetof(struct run_options, no_new_keyring), NULL,
+     "accepted; a guest has its own keyrings"},
+    {"preserve-fds", 0, FLAG_NUMBER, offsetof(struct run_options, preserve_fds), "N", "only 0 is supported yet"},
+    {0},
+};
+
+static void forward(struct launch *launch, int signals)
+{
+	struct signalfd_siginfo info;
+	struct error err;
+
+	if (read(signals, &info, sizeof(info)) != sizeof(info))
+		return;
+	report_debug("passing signal %s on", signal_name((int)info.ssi_signo));
+	watch_set_timeout(&launch->watch, SIGNAL_TIMEOUT);
+	if (agent_kill(launch->agent, &launch->watch, launch->container.id, (int)info.ssi_signo, false, &err) == 0)
+		return;
+	/* That the container is just ending is no news. */
+	if (launch->watch.event != WATCH_VMM_ENDED && err.code != ESRCH)
+		report_warning("signal %s: %s", signal_name((int)info.ssi_signo), err.message);
+}
+
+/* Passes signals on until hull-vmm has ended; returns its exit status, 128 + the signal that killed it. */
+static int wait_for_end(struct launch *launch, int signals)
+{
+	struct pollfd polled[] = {
+	    {.fd = launch->machine.vmm.pidfd, .events = POLLIN},
+	    {.fd = signals, .events = POLLIN},
+	};
+
+	for (;;) {
+		if (poll(polled, 2, -1) < 0 && errno != EINTR)
+			break;
+		if (polled[0].revents)
+			break;
+		if (polled[1].revents)
+			forward(launch, signals);
+	}
+	return child_wait(&launch->machine.vmm);
+}
+
+static void clean_up(struct launch *launch, bool keep)
+{
+	struct container *container = &launch->container;
+	struct error err;
+
+	machine_end(&launch->machine);
+	if (keep)
+		return;
+	/* Somebody else may have deleted it meanwhile. */
+	if (container_lock(container, DELETE_TIMEOUT_MS, &err) < 0 ? err.code != ENOENT
+								   : container_remove(container, &err) < 0)
+		report_warning("%s", err.message);
+}
+
+static int final_status(struct launch *launch, int vmm_status)
+{
+	struct result result;
+	struct error err;
+
+	result_read(launch->result, &result);
+	if (result.kind == RESULT_EXITED)
+		return result.status;
+	launch_explain_end(launch->result, launch->log, vmm_status, &err);
+	report_error("%s", err.message);
+	return result.kind == RESULT_NONE && vmm_status > 128 ? vmm_status : MACHINE_FAILURE_STATUS;
+}
+
+static int stay(struct launch *launch, bool keep, struct error *err)
+{
+	cleanup_close int signals = -1;
+	sigset_t forwarded;
+	int vmm_status, status;
+
+	signals_forwarded(&forwarded);
+	signals = signalfd(-1, &forwarded, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (signals < 0)
+		return error_set_errno(err, "make a signal descriptor");
+	if (stdio_let_go(err) < 0)
+		report_warning("%s", err->message);
+	/* Other hull processes may work on the container now. */
+	flock(launch->container.folder, LOCK_UN);
+	vmm_status = wait_for_end(launch, signals);
+	status = final_status(launch, vmm_status);
+	clean_up(launch, keep);
+	return status;
+}
+
+static int run(const struct invocation *invocation, struct error *err)
+{
+	const struct run_options *options = invocation->options;
+	struct launch_options launching = {
+	    .root = invocation->global->root,
+	    .id = invocation->argv[0],
+	    .bundle = options->bundle,
+	    .pid_file = options->pid_file,
+	    .console_socket = options->console_socket,
+	    .preserve_fds = options->preserve_fds,
+	    .detached = options->detach,
+	    .start = true,
+	};
+	struct launch made;
+	sigset_t forwarded;
+
+	/* Blocked from the start, so that a signal that comes while the guest boots is passed on later. Those that
+	 * interrupt a launch are watched for by it. */
+	signals_forwarded(&forwarded);
+	if (!options->detach && sigprocmask(SIG_BLOCK, &forwarded, NULL) < 0)
+		return error_set_errno(err, "block signals");
+	if (launch(&launching, &made, err) < 0)
+		return -1;
+	return options->detach ? 0 : stay(&made, options->keep, err);
+}
+
+const struct command command_run = {
+    .name = "run",
+    .summary = "create and run a container",
+    .arguments = "[flags] ID",
+    .description = "Creates a container from a bundle, starts it, waits for it, deletes it, and ends with its exit\n"
+		   "status; with 125 when the virtual machine failed under it.",
+    .flags = flags,
+    .defaults = &defaults,
+    .options_size = sizeof(defaults),
+    .min_arguments = 1,
+    .max_arguments = 1,
+    .run = run,
+};

@@ -1,0 +1,56 @@
+/*
+ * hull start: lets the process of a created container run.
+ */
+#include <errno.h>
+
+#include "runtime/agent.h"
+#include "runtime/attach.h"
+#include "runtime/command.h"
+#include "runtime/container.h"
+
+#define LOCK_TIMEOUT_MS 10000
+
+static int check_status(const struct container *container, struct error *err)
+{
+	switch (container_status(container)) {
+	case CONTAINER_CREATED:
+		return 0;
+	case CONTAINER_RUNNING:
+		return error_set(err, EINVAL, "cannot start an already running container");
+	case CONTAINER_STOPPED:
+		return error_set(err, EINVAL, "cannot start a container that has stopped");
+	default:
+		return error_set(err, EINVAL, "cannot start a container in the creating state");
+	}
+}
+
+static int run(const struct invocation *invocation, struct error *err)
+{
+	cleanup_attachment struct attachment attachment = ATTACHMENT_NONE;
+	cleanup_container struct container container = CONTAINER_NONE;
+	unsigned timeout;
+
+	if (watch_start_timeout(&timeout, err) < 0 ||
+	    container_open(invocation->global->root, invocation->argv[0], &container, err) < 0)
+		return -1;
+	/* A creation under way holds the lock for as long as it takes. */
+	if (container_status(&container) != CONTAINER_CREATING && container_lock(&container, LOCK_TIMEOUT_MS, err) < 0)
+		return -1;
+	if (check_status(&container, err) < 0)
+		return -1;
+	if (attach(&container, timeout, &attachment, err) < 0 || attach_agent(&attachment, err) < 0 ||
+	    agent_start(attachment.agent, &attachment.watch, container.id, err) < 0)
+		return -1;
+	container.state.stage = STATE_STARTED;
+	return container_save(&container, err);
+}
+
+const struct command command_start = {
+    .name = "start",
+    .summary = "start the process of a created container",
+    .arguments = "ID",
+    .description = "Starts the process of a container that `hull create` has made.",
+    .min_arguments = 1,
+    .max_arguments = 1,
+    .run = run,
+};

@@ -1,0 +1,47 @@
+/*
+ * The verbs of the command line. Each is one file in cmd/ that defines one of these; main.c has the table.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/error.h"
+#include "runtime/options.h"
+
+/* What stands before the verb. */
+struct global_options {
+	const char *root;
+	const char *log;
+	const char *log_format;
+	bool debug;
+	bool systemd_cgroup;
+	const char *criu;
+	const char *rootless;
+	bool version;
+};
+
+struct invocation {
+	const struct global_options *global;
+	const void *options; /* the verb's own structure */
+	int argc;	     /* arguments without flags */
+	char **argv;	     /* NULL after the last */
+};
+
+struct command {
+	const char *name;
+	const char *summary;
+	const char *arguments; /* as in the usage line */
+	const char *description;
+	const struct flag *flags; /* NULL: none */
+	const void *defaults;	  /* the options structure before the flags are read; NULL without flags */
+	size_t options_size;
+	int min_arguments, max_arguments;
+	/* Returns the exit status, or -1 with err set: exit status 1. */
+	int (*run)(const struct invocation *invocation, struct error *err);
+};
+
+#define COMMAND_OPTIONS_MAX 128 /* bytes; at least every options_size */
+
+extern const struct command command_create, command_delete, command_doctor, command_features, command_kill,
+    command_list, command_run, command_spec, command_start, command_state;

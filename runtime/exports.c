@@ -1,0 +1,149 @@
+#include "runtime/exports.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/spec_fields.h"
+
+/* The root file system belongs to the container while it runs; a bind mount is usually shared with somebody. */
+#define CACHE_ROOTFS 1
+#define CACHE_BIND_MOUNT 0
+
+void exports_release(struct exports *exports)
+{
+	for (size_t i = 0; i < exports->n; i++)
+		close(exports->list[i].fd);
+	free(exports->list);
+	free(exports->rootfs);
+	*exports = (struct exports){0};
+}
+
+/* The last of several options that contradict each other counts, as in mount(8). */
+static bool has_option(const json_t *mount, const char *on, const char *off)
+{
+	const json_t *option;
+	bool result = false;
+	size_t index;
+
+	json_array_foreach(json_object_get(mount, "options"), index, option) {
+		if (strcmp(json_string_value(option), on) == 0)
+			result = true;
+		else if (off && strcmp(json_string_value(option), off) == 0)
+			result = false;
+	}
+	return result;
+}
+
+static const char *file_type(mode_t mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFSOCK:
+		return "socket";
+	case S_IFIFO:
+		return "fifo";
+	case S_IFBLK:
+		return "block device";
+	case S_IFCHR:
+		return "character device";
+	default:
+		return "special file";
+	}
+}
+
+static int check_source(size_t index, const char *source, int fd, struct error *err)
+{
+	struct stat status;
+
+	if (fstat(fd, &status) < 0)
+		return error_set_errno(err, SPEC_FILE ": mounts[%zu].source: stat `%s`", index, source);
+	if (!S_ISDIR(status.st_mode) && !S_ISREG(status.st_mode))
+		return error_set(err, ENOTSUP,
+				 SPEC_FILE
+				 ": mounts[%zu].source: `%s` is a %s: bind mounts of those are not supported yet",
+				 index, source, file_type(status.st_mode));
+	return 0;
+}
+
+static int open_bind_mount(size_t index, const json_t *mount, int bundle, struct export *export, struct error *err)
+{
+	const char *source = json_string_value(json_object_get(mount, "source"));
+	cleanup_close int fd = -1;
+
+	if (!source || *source == '\0')
+		return error_set(err, EINVAL, SPEC_FILE ": mounts[%zu].source: a bind mount must have one", index);
+	fd = openat(bundle, source, O_PATH | O_CLOEXEC);
+	if (fd < 0)
+		return error_set_errno(err, SPEC_FILE ": mounts[%zu].source: open `%s`", index, source);
+	if (check_source(index, source, fd, err) < 0)
+		return -1;
+	*export = (struct export){
+	    .fd = take_fd(&fd),
+	    .mount = index,
+	    .read_only = has_option(mount, "ro", "rw"),
+	    .recursive = has_option(mount, "rbind", NULL),
+	    .cache = CACHE_BIND_MOUNT,
+	};
+	snprintf(export->name, sizeof(export->name), "m%zu", index);
+	return 0;
+}
+
+static int open_rootfs(const struct spec *spec, int bundle, struct exports *exports, struct error *err)
+{
+	const char *path = spec_root_path(spec);
+	char link[32], target[PATH_MAX];
+	ssize_t length;
+	int fd = openat(bundle, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return error_set_errno(err, "invalid rootfs: open `%s`", path);
+	/* Recursive: engines assemble root file systems out of mounts. */
+	exports->list[exports->n++] = (struct export){.name = EXPORT_ROOTFS,
+						      .fd = fd,
+						      .mount = EXPORT_NO_MOUNT,
+						      .recursive = true,
+						      .cache = CACHE_ROOTFS};
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	length = readlink(link, target, sizeof(target) - 1);
+	if (length < 0)
+		return error_set_errno(err, "invalid rootfs: find the path of `%s`", path);
+	target[length] = '\0';
+	exports->rootfs = strdup(target);
+	return exports->rootfs ? 0 : error_set_errno(err, "copy path of the rootfs");
+}
+
+static int open_all(const struct spec *spec, int bundle, struct exports *exports, struct error *err)
+{
+	const json_t *mounts = json_object_get(spec->json, "mounts"), *mount;
+	size_t index;
+
+	exports->list = calloc(1 + json_array_size(mounts), sizeof(*exports->list));
+	if (!exports->list)
+		return error_set_errno(err, "allocate exports");
+	if (open_rootfs(spec, bundle, exports, err) < 0)
+		return -1;
+	json_array_foreach(mounts, index, mount) {
+		if (!spec_mount_is_bind(mount))
+			continue;
+		if (open_bind_mount(index, mount, bundle, &exports->list[exports->n], err) < 0)
+			return -1;
+		exports->n++;
+	}
+	return 0;
+}
+
+int exports_open(const struct spec *spec, int bundle, struct exports *exports, struct error *err)
+{
+	*exports = (struct exports){0};
+	if (open_all(spec, bundle, exports, err) < 0) {
+		exports_release(exports);
+		return -1;
+	}
+	return 0;
+}

@@ -1,0 +1,36 @@
+/*
+ * What of the host's file system a container gets to see: its root file system and the sources of its bind mounts. Each
+ * becomes an export of the file server, known to the agent by its name.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/error.h"
+#include "runtime/spec.h"
+
+#define EXPORT_ROOTFS "rootfs"
+#define EXPORT_NO_MOUNT ((size_t)-1)
+
+struct export {
+	char name[24];
+	int fd; /* O_PATH */
+	size_t mount; /* index into spec.mounts, or EXPORT_NO_MOUNT */
+	bool read_only;
+	bool recursive;
+	unsigned cache; /* seconds that the guest may believe what it knows of names and attributes */
+};
+
+struct exports {
+	struct export *list;
+	size_t n;
+	char *rootfs; /* absolute path of the root file system */
+};
+
+void exports_release(struct exports *exports);
+#define cleanup_exports __attribute__((cleanup(exports_release)))
+
+/* Opens everything that the spec names, relative paths below the bundle. A source that is missing, or of a kind that
+ * cannot be exported, is an error that names it. */
+int exports_open(const struct spec *spec, int bundle, struct exports *exports, struct error *err);

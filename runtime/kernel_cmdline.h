@@ -1,0 +1,16 @@
+/*
+ * The guest kernel's command line.
+ *
+ *   quiet                    messages cost an exit a character where there is a console
+ *   panic=-1 reboot=t,f      a panic ends the machine at once, by triple fault: there is no other way to reset it
+ *   noreplace-smp            no second pass over the kernel's text for one CPU: those pages stay shared with the host's
+ *   rcupdate.rcu_expedited=1 namespaces, mounts and cgroups are made without waiting for ticks
+ *   pci=lastbus=0            there is one bus
+ *   swiotlb=noforce          no bounce buffers: all of memory can be reached by the devices
+ */
+#pragma once
+
+#define KERNEL_CMDLINE "quiet panic=-1 reboot=t,f noreplace-smp rcupdate.rcu_expedited=1 pci=lastbus=0 swiotlb=noforce"
+
+/* Added with the VMM's debug console; the last word wins over "quiet". */
+#define KERNEL_CMDLINE_CONSOLE KERNEL_CMDLINE " loglevel=7 earlyprintk=serial,ttyS0,keep"

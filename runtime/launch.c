@@ -1,0 +1,392 @@
+#include "runtime/launch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/io.h"
+#include "runtime/agent.h"
+#include "runtime/exports.h"
+#include "runtime/report.h"
+#include "runtime/signals.h"
+#include "runtime/spec.h"
+#include "runtime/streams.h"
+#include "runtime/vm_size.h"
+
+/* How long a machine whose connections broke is given to say why before it is killed. */
+#define LAST_WORDS_MS 1000
+
+/* What a launch needs only until it is done. */
+struct materials {
+	int bundle;
+	char *bundle_path;
+	struct spec spec;
+	struct vm_size size;
+	struct exports exports;
+	struct resources resources;
+	struct stdio stdio;
+	int control; /* listening */
+	int signals;
+};
+
+#define MATERIALS_NONE                                                                                                 \
+	((struct materials){.bundle = -1,                                                                              \
+			    .resources = RESOURCES_NONE,                                                               \
+			    .stdio = {.fds = {-1, -1, -1}},                                                            \
+			    .control = -1,                                                                             \
+			    .signals = -1})
+
+static void materials_release(struct materials *materials)
+{
+	cleanup_close_fd(&materials->bundle);
+	free(materials->bundle_path);
+	spec_release(&materials->spec);
+	exports_release(&materials->exports);
+	resources_release(&materials->resources);
+	stdio_release(&materials->stdio);
+	cleanup_close_fd(&materials->control);
+	cleanup_close_fd(&materials->signals);
+}
+
+void launch_release(struct launch *launch)
+{
+	machine_end(&launch->machine);
+	container_close(&launch->container);
+	cleanup_close_fd(&launch->result);
+	cleanup_close_fd(&launch->log);
+	cleanup_close_fd(&launch->control);
+	cleanup_close_fd(&launch->agent);
+}
+
+/* --- before anything is made ------------------------------------------------------------------------------------- */
+
+static int open_bundle(const char *path, struct materials *materials, struct error *err)
+{
+	materials->bundle = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (materials->bundle < 0)
+		return error_set_errno(err, "open bundle `%s`", path);
+	materials->bundle_path = realpath(path, NULL);
+	if (!materials->bundle_path)
+		return error_set_errno(err, "find the path of bundle `%s`", path);
+	return 0;
+}
+
+/* Terminals are refused with the rest of what is not done yet, when the spec is read. */
+static int check_terminal(const struct launch_options *options, const struct spec *spec, struct error *err)
+{
+	if (options->console_socket && (!options->detached || !spec_terminal(spec)))
+		return error_set(err, EINVAL, "cannot use console socket if hull will not detach or allocate tty");
+	return 0;
+}
+
+/* Signals that end a launch are read from a descriptor beside everything else that is waited for, so that what has
+ * been made can be undone. */
+static int catch_signals(int *signals, struct error *err)
+{
+	sigset_t set;
+
+	signals_interrupting(&set);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return error_set_errno(err, "block signals");
+	*signals = signalfd(-1, &set, SFD_CLOEXEC);
+	return *signals < 0 ? error_set_errno(err, "make a signal descriptor") : 0;
+}
+
+static int gather(const struct launch_options *options, struct materials *materials, struct error *err)
+{
+	if (state_check_id(options->id, err) < 0)
+		return -1;
+	if (options->preserve_fds != 0)
+		return error_set(err, ENOTSUP, "--preserve-fds is not supported yet");
+	if (catch_signals(&materials->signals, err) < 0 || open_bundle(options->bundle, materials, err) < 0 ||
+	    spec_load(materials->bundle, &materials->spec, err) < 0 ||
+	    check_terminal(options, &materials->spec, err) < 0 ||
+	    vm_size_from_spec(&materials->spec, &materials->size, err) < 0 ||
+	    exports_open(&materials->spec, materials->bundle, &materials->exports, err) < 0)
+		return -1;
+	if (resources_open(&materials->resources, err) < 0)
+		return -1;
+	return stdio_take(&materials->stdio, err);
+}
+
+/* --- the container's folder -------------------------------------------------------------------------------------- */
+
+static int copy_to_state(const struct launch_options *options, const struct materials *materials, struct state *state,
+			 struct error *err)
+{
+	json_t *annotations = json_object_get(materials->spec.json, "annotations");
+
+	*state = (struct state){
+	    .stage = STATE_CREATING,
+	    .id = strdup(options->id),
+	    .bundle = strdup(materials->bundle_path),
+	    .rootfs = strdup(materials->exports.rootfs),
+	    .created = state_timestamp(),
+	    .annotations = json_is_object(annotations) ? json_incref(annotations) : NULL,
+	};
+	if (!state->id || !state->bundle || !state->rootfs || !state->created)
+		return error_set(err, ENOMEM, "record the state of container %s", options->id);
+	return process_identify(getpid(), &state->creator, err);
+}
+
+static int make_control_socket(int folder, int *control, struct error *err)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	cleanup_close int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return error_set_errno(err, "make the control socket");
+	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/" CONTAINER_CONTROL_SOCKET, folder);
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		return error_set_errno(err, "bind the control socket");
+	if (listen(fd, 128) < 0)
+		return error_set_errno(err, "listen on the control socket");
+	*control = take_fd(&fd);
+	return 0;
+}
+
+static int make_file(int folder, const char *name, int *file, struct error *err)
+{
+	*file = openat(folder, name, O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
+	return *file < 0 ? error_set_errno(err, "create file `%s` of the container", name) : 0;
+}
+
+static int fill_folder(const struct launch_options *options, struct materials *materials, struct launch *launch,
+		       struct error *err)
+{
+	struct container *container = &launch->container;
+	int result = copy_to_state(options, materials, &container->state, err);
+
+	container->has_state = true;
+	if (result < 0 || container_save(container, err) < 0)
+		return -1;
+	if (make_control_socket(container->folder, &materials->control, err) < 0)
+		return -1;
+	if (make_file(container->folder, CONTAINER_RESULT_FILE, &launch->result, err) < 0)
+		return -1;
+	return make_file(container->folder, CONTAINER_LOG_FILE, &launch->log, err);
+}
+
+/* --- the machine ------------------------------------------------------------------------------------------------- */
+
+static int start_machine(const struct materials *materials, struct launch *launch, struct error *err)
+{
+	struct machine_plan plan = {
+	    .resources = &materials->resources,
+	    .size = materials->size,
+	    .exports = &materials->exports,
+	    .stdio = &materials->stdio,
+	    .control = materials->control,
+	    .result = launch->result,
+	    .log = launch->log,
+	};
+	struct state *state = &launch->container.state;
+
+	if (machine_start(&plan, &launch->machine, err) < 0)
+		return -1;
+	launch->watch.vmm = launch->machine.vmm.pidfd;
+	launch->watch.fsd = launch->machine.fsd.pidfd;
+	/* Whoever cleans up after us waits for these. The guest boots meanwhile, so this costs no time. A program that
+	 * has ended already is told apart by what follows. */
+	process_identify(launch->machine.vmm.pid, &state->vmm, err);
+	process_identify(launch->machine.fsd.pid, &state->fsd, err);
+	return container_save(&launch->container, err);
+}
+
+static void write_port(FILE *out, const char *name, const struct stdio *stdio, int stream)
+{
+	unsigned port = machine_stream_port(stdio, stream);
+
+	if (port)
+		fprintf(out, "\"%s\":%u", name, port);
+	else
+		fprintf(out, "\"%s\":null", name);
+}
+
+static char *format_create_order(const struct launch_options *options, const struct materials *materials, size_t *size)
+{
+	const struct exports *exports = &materials->exports;
+	char *text = NULL;
+	FILE *out = open_memstream(&text, size);
+	const char *separator = "";
+
+	if (!out)
+		return NULL;
+	fprintf(out, "{\"order\":\"create\",\"id\":\"%s\",\"rootfs\":{\"export\":\"%s\"},\"mounts\":{", options->id,
+		EXPORT_ROOTFS);
+	for (size_t i = 0; i < exports->n; i++) {
+		if (exports->list[i].mount == EXPORT_NO_MOUNT)
+			continue;
+		fprintf(out, "%s\"%zu\":{\"export\":\"%s\"}", separator, exports->list[i].mount, exports->list[i].name);
+		separator = ",";
+	}
+	fprintf(out, "},\"stdio\":{");
+	write_port(out, "stdin", &materials->stdio, STDIO_IN);
+	fputc(',', out);
+	write_port(out, "stdout", &materials->stdio, STDIO_OUT);
+	fputc(',', out);
+	write_port(out, "stderr", &materials->stdio, STDIO_ERR);
+	fprintf(out, "},\"spec\":");
+	fwrite(materials->spec.text, 1, materials->spec.size, out);
+	fputc('}', out);
+	if (fclose(out) != 0) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+static int create_in_guest(const struct launch_options *options, const struct materials *materials,
+			   struct launch *launch, struct error *err)
+{
+	cleanup_free char *order = NULL;
+	struct watch *watch = &launch->watch;
+	size_t size;
+
+	launch->control = vmm_control_connect(launch->container.folder, CONTAINER_CONTROL_SOCKET, err);
+	if (launch->control < 0)
+		return -1;
+	/* Until its agent answers, the guest does nothing but compute; later it may well wait for a slow disk. */
+	watch->idle_process = launch->machine.vmm.pid;
+	launch->agent = agent_connect(launch->control, watch, err);
+	watch->idle_process = 0;
+	if (launch->agent < 0) {
+		if (watch->event == WATCH_NOTHING)
+			watch->event = WATCH_FAILURE;
+		return -1;
+	}
+	report_debug("the guest's agent is there");
+	order = format_create_order(options, materials, &size);
+	if (!order)
+		return error_set(err, ENOMEM, "make an order");
+	return agent_order(launch->agent, watch, order, size, NULL, err);
+}
+
+static int write_pid_file(const char *path, pid_t pid, struct error *err)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%d", (int)pid);
+	if (write_file_atomically_at(AT_FDCWD, path, text, strlen(text), 0644, err) < 0)
+		return error_prefix(err, "--pid-file");
+	return 0;
+}
+
+static int bring_up(const struct launch_options *options, struct materials *materials, struct launch *launch,
+		    struct error *err)
+{
+	struct state *state = &launch->container.state;
+
+	if (fill_folder(options, materials, launch, err) < 0 || start_machine(materials, launch, err) < 0 ||
+	    create_in_guest(options, materials, launch, err) < 0)
+		return -1;
+	if (options->start && agent_start(launch->agent, &launch->watch, options->id, err) < 0)
+		return -1;
+	if (options->pid_file && write_pid_file(options->pid_file, launch->machine.vmm.pid, err) < 0)
+		return -1;
+	state->stage = options->start ? STATE_STARTED : STATE_CREATED;
+	if (container_save(&launch->container, err) < 0 || machine_let_go(&launch->machine, err) < 0) {
+		if (options->pid_file)
+			unlink(options->pid_file);
+		return -1;
+	}
+	return 0;
+}
+
+/* --- when it fails ----------------------------------------------------------------------------------------------- */
+
+static void append(struct error *err, const char *words)
+{
+	size_t used = strlen(err->message);
+
+	snprintf(err->message + used, sizeof(err->message) - used, " (%s)", words);
+}
+
+void launch_explain_end(int result, int log, int vmm_status, struct error *err)
+{
+	struct result last;
+	char words[512];
+
+	result_read(result, &last);
+	machine_last_words(log, words, sizeof(words));
+	if (last.kind == RESULT_PANIC)
+		error_set(err, EIO, "the guest kernel panicked%s%s", *last.text ? ": " : "", last.text);
+	else if (last.kind == RESULT_FAILED)
+		error_set(err, EIO, "the virtual machine failed: %s", last.text);
+	else if (last.kind == RESULT_EXITED)
+		error_set(err, EIO, "the container's process ended with status %d", last.status);
+	else if (vmm_status > 128)
+		error_set(err, EIO, "hull-vmm was killed by signal %s", signal_name(vmm_status - 128));
+	else if (vmm_status >= 0)
+		error_set(err, EIO, "hull-vmm ended with status %d", vmm_status);
+	else
+		error_set(err, EIO, "hull-vmm ended");
+	if (last.kind != RESULT_PANIC && *words && !strstr(err->message, words) &&
+	    (last.kind != RESULT_FAILED || !strstr(words, last.text)))
+		append(err, words);
+}
+
+/* When a connection to the guest broke, what the machine itself says is the better explanation. */
+static void improve_error(struct launch *launch, struct error *err)
+{
+	struct pollfd vmm = {.fd = launch->machine.vmm.pidfd, .events = POLLIN};
+	struct pollfd fsd = {.fd = launch->machine.fsd.pidfd, .events = POLLIN};
+	int status;
+
+	if (launch->watch.event != WATCH_VMM_ENDED && launch->watch.event != WATCH_FSD_ENDED &&
+	    launch->watch.event != WATCH_FAILURE)
+		return;
+	if (launch->machine.vmm.pid <= 0 || poll(&vmm, 1, LAST_WORDS_MS) != 1)
+		return;
+	/* The file server may be on its way out with the real reason in the log. */
+	if (launch->machine.fsd.pid > 0)
+		poll(&fsd, 1, LAST_WORDS_MS);
+	status = child_wait(&launch->machine.vmm);
+	launch_explain_end(launch->result, launch->log, status, err);
+}
+
+static void undo(struct launch *launch, struct error *err)
+{
+	struct error second;
+
+	improve_error(launch, err);
+	machine_end(&launch->machine);
+	if (container_remove(&launch->container, &second) < 0)
+		report_warning("%s", second.message);
+}
+
+int launch(const struct launch_options *options, struct launch *launch, struct error *err)
+{
+	__attribute__((cleanup(materials_release))) struct materials materials = MATERIALS_NONE;
+	unsigned timeout;
+
+	*launch = (struct launch){.container = CONTAINER_NONE,
+				  .machine = MACHINE_NONE,
+				  .result = -1,
+				  .log = -1,
+				  .control = -1,
+				  .agent = -1,
+				  .watch = WATCH_NONE};
+	if (watch_start_timeout(&timeout, err) < 0 || gather(options, &materials, err) < 0)
+		return -1;
+	if (container_make(options->root, options->id, &launch->container, err) < 0)
+		return -1;
+	launch->watch.signals = materials.signals;
+	watch_set_timeout(&launch->watch, timeout);
+	if (bring_up(options, &materials, launch, err) < 0) {
+		undo(launch, err);
+		launch_release(launch);
+		return -1;
+	}
+	launch->watch.signals = -1;
+	return 0;
+}

@@ -1,0 +1,45 @@
+/*
+ * Making a container: from a bundle to a process in a guest that waits for `start`, or runs. The steps of `hull create`
+ * and `hull run`.
+ *
+ * A launch that fails, is interrupted or is killed leaves nothing: what fails is undone here; when this process is
+ * killed, the lifeline takes the machine along and the folder is recognised as left over (container.h).
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "common/error.h"
+#include "runtime/container.h"
+#include "runtime/machine.h"
+#include "runtime/watch.h"
+
+struct launch_options {
+	const char *root;
+	const char *id;
+	const char *bundle;
+	const char *pid_file;	    /* or NULL */
+	const char *console_socket; /* or NULL */
+	unsigned preserve_fds;
+	bool detached; /* hull does not stay */
+	bool start;    /* not only created but started */
+};
+
+struct launch {
+	struct container container; /* locked */
+	struct machine machine;
+	int result, log; /* files in the container's folder */
+	int control;	 /* connection to the VMM */
+	int agent;	 /* connection to the agent */
+	struct watch watch;
+};
+
+void launch_release(struct launch *launch);
+#define cleanup_launch __attribute__((cleanup(launch_release)))
+
+/* On success the machine no longer depends on this process. */
+int launch(const struct launch_options *options, struct launch *launch, struct error *err);
+
+/* What is known about why the machine ended, as one line: from the result file, the log, and the exit status of
+ * hull-vmm (-1: unknown). */
+void launch_explain_end(int result, int log, int vmm_status, struct error *err);

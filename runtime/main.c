@@ -1,0 +1,239 @@
+/*
+ * hull: the OCI runtime command line.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "runtime/command.h"
+#include "runtime/output.h"
+#include "runtime/report.h"
+#include "runtime/state.h"
+#include "runtime/streams.h"
+
+#ifndef HULL_COMMIT
+#define HULL_COMMIT "v" HULL_VERSION
+#endif
+
+#define FAILURE 1
+
+static const struct command *const commands[] = {
+    &command_create, &command_start, &command_run,	&command_state,	 &command_kill,
+    &command_delete, &command_list,  &command_spec,	&command_doctor, &command_features,
+};
+
+#define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+/* Verbs of runc that engines may call. The exit status is the one that they take for "it did not happen". */
+static const struct {
+	const char *name;
+	int status;
+} not_yet[] = {
+    {"exec", 255}, {"ps", FAILURE},     {"pause", FAILURE},  {"resume", FAILURE},
+    {"update", FAILURE}, {"events", FAILURE}, {"checkpoint", FAILURE}, {"restore", FAILURE},
+};
+
+static const struct flag global_flags[] = {
+    {"root", 0, FLAG_TEXT, offsetof(struct global_options, root), "DIR", "where the state of containers is kept"},
+    {"log", 0, FLAG_TEXT, offsetof(struct global_options, log), "FILE", "append messages to FILE"},
+    {"log-format", 0, FLAG_TEXT, offsetof(struct global_options, log_format), "FORMAT", "text (default) or json"},
+    {"debug", 0, FLAG_SWITCH, offsetof(struct global_options, debug), NULL, "say more"},
+    {"systemd-cgroup", 0, FLAG_SWITCH, offsetof(struct global_options, systemd_cgroup), NULL,
+     "accepted as by runc"},
+    {"criu", 0, FLAG_TEXT, offsetof(struct global_options, criu), "PATH", "accepted as by runc"},
+    {"rootless", 0, FLAG_TEXT, offsetof(struct global_options, rootless), "VALUE", "accepted as by runc"},
+    {"version", 'v', FLAG_SWITCH, offsetof(struct global_options, version), NULL, "print the version"},
+    {0},
+};
+
+static void format_flags(FILE *out, const struct flag *flags)
+{
+	for (const struct flag *flag = flags; flag && flag->name; flag++) {
+		char left[64];
+
+		snprintf(left, sizeof(left), "--%s%s%s%s%.1s", flag->name, flag->value_name ? " " : "",
+			 flag->value_name ? flag->value_name : "", flag->letter ? ", -" : "", &flag->letter);
+		fprintf(out, "  %-24s %s\n", left, flag->help);
+	}
+}
+
+static int finish_text(FILE *out, char **text, struct error *err)
+{
+	if (fclose(out) != 0)
+		return error_set_errno(err, "format the help text");
+	return output_text(*text, err);
+}
+
+static int print_help(struct error *err)
+{
+	cleanup_free char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	if (!out)
+		return error_set_errno(err, "format the help text");
+	fprintf(out, "hull runs OCI containers, each in a virtual machine of its own.\n\n"
+		     "usage: hull [global flags] VERB [flags] [arguments]\n\nverbs:\n");
+	for (size_t i = 0; i < N_COMMANDS; i++)
+		fprintf(out, "  %-24s %s\n", commands[i]->name, commands[i]->summary);
+	fprintf(out, "\nglobal flags:\n");
+	format_flags(out, global_flags);
+	fprintf(out, "\n`hull VERB --help` says more about a verb.\n");
+	return finish_text(out, &text, err);
+}
+
+static int print_command_help(const struct command *command, struct error *err)
+{
+	cleanup_free char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	if (!out)
+		return error_set_errno(err, "format the help text");
+	fprintf(out, "usage: hull %s%s%s\n\n%s\n", command->name, command->arguments ? " " : "",
+		command->arguments ? command->arguments : "", command->description);
+	if (command->flags)
+		fprintf(out, "\nflags:\n");
+	format_flags(out, command->flags);
+	return finish_text(out, &text, err);
+}
+
+static int print_version(struct error *err)
+{
+	return output_text("hull version " HULL_VERSION "\ncommit: " HULL_COMMIT "\nspec: " STATE_OCI_VERSION "\n", err);
+}
+
+static const char *default_root(void)
+{
+	static char root[4096];
+	const char *runtime = getenv("XDG_RUNTIME_DIR");
+
+	if (geteuid() == 0 || !runtime || !*runtime)
+		return "/run/hull";
+	snprintf(root, sizeof(root), "%s/hull", runtime);
+	return root;
+}
+
+static int check_arguments(const struct command *command, int argc, struct error *err)
+{
+	if (argc >= command->min_arguments && argc <= command->max_arguments)
+		return 0;
+	if (command->min_arguments == command->max_arguments)
+		return error_set(err, EINVAL, "hull: \"%s\" requires exactly %d argument(s)", command->name,
+				 command->min_arguments);
+	if (argc < command->min_arguments)
+		return error_set(err, EINVAL, "hull: \"%s\" requires a minimum of %d argument(s)", command->name,
+				 command->min_arguments);
+	return error_set(err, EINVAL, "hull: \"%s\" requires a maximum of %d argument(s)", command->name,
+			 command->max_arguments);
+}
+
+static int run_command(const struct command *command, const struct global_options *global, int argc, char **argv,
+		       struct error *err)
+{
+	static const struct flag no_flags[] = {{0}};
+	_Alignas(16) char options[COMMAND_OPTIONS_MAX] = {0};
+	struct invocation invocation = {.global = global, .options = options};
+	bool help = false;
+
+	if (command->options_size > sizeof(options))
+		return error_set(err, EOVERFLOW, "options of %s", command->name);
+	if (command->defaults)
+		memcpy(options, command->defaults, command->options_size);
+	if (options_parse(command->flags ? command->flags : no_flags, OPTIONS_ANYWHERE, &argc, argv, options, &help,
+			  err) < 0)
+		return -1;
+	if (help)
+		return print_command_help(command, err);
+	if (check_arguments(command, argc, err) < 0)
+		return -1;
+	invocation.argc = argc;
+	invocation.argv = argv;
+	return command->run(&invocation, err);
+}
+
+static const struct command *find_command(const char *name)
+{
+	for (size_t i = 0; i < N_COMMANDS; i++)
+		if (strcmp(commands[i]->name, name) == 0)
+			return commands[i];
+	return NULL;
+}
+
+/* Returns the exit status to report an unknown verb with. */
+static int refuse_verb(const char *name, struct error *err)
+{
+	for (size_t i = 0; i < sizeof(not_yet) / sizeof(not_yet[0]); i++) {
+		if (strcmp(not_yet[i].name, name) == 0) {
+			error_set(err, ENOTSUP, "hull %s: not supported yet", name);
+			return not_yet[i].status;
+		}
+	}
+	error_set(err, EINVAL, "unknown verb \"%s\" (see hull --help)", name);
+	return FAILURE;
+}
+
+static int run_help(int argc, char **argv, struct error *err)
+{
+	const struct command *command = argc > 0 ? find_command(argv[0]) : NULL;
+
+	if (argc == 0)
+		return print_help(err);
+	return command ? print_command_help(command, err) : -refuse_verb(argv[0], err);
+}
+
+static int dispatch(const struct global_options *global, int argc, char **argv, struct error *err)
+{
+	const struct command *command;
+
+	if (argc == 0 || strcmp(argv[0], "help") == 0 || strcmp(argv[0], "h") == 0)
+		return run_help(argc > 0 ? argc - 1 : 0, argv + 1, err);
+	command = find_command(argv[0]);
+	if (!command)
+		return -refuse_verb(argv[0], err);
+	return run_command(command, global, argc - 1, argv + 1, err);
+}
+
+/* Every failure is a negative return whose value is the exit status, so that there is one place that reports. */
+static int run_line(int argc, char **argv, struct error *err)
+{
+	struct global_options global = {.root = default_root(), .log_format = "text"};
+	enum report_format format = REPORT_TEXT;
+	bool help = false;
+
+	if (options_parse(global_flags, OPTIONS_FIRST, &argc, argv, &global, &help, err) < 0)
+		return -1;
+	if (strcmp(global.log_format, "json") == 0)
+		format = REPORT_JSON;
+	if (report_open(global.log, format, global.debug, err) < 0)
+		return -1;
+	if (format == REPORT_TEXT && strcmp(global.log_format, "text") != 0)
+		return error_set(err, EINVAL, "invalid log-format: %s", global.log_format);
+	if (*global.root == '\0')
+		return error_set(err, EINVAL, "--root must not be empty");
+	if (help)
+		return print_help(err);
+	if (global.version)
+		return print_version(err);
+	return dispatch(&global, argc, argv, err);
+}
+
+int main(int argc, char **argv)
+{
+	struct error err = {0};
+	int status;
+
+	/* A reader of our output who has gone away is an error of write, not a reason to die halfway through. */
+	signal(SIGPIPE, SIG_IGN);
+	if (stdio_fill_gaps(&err) < 0)
+		return FAILURE;
+	status = run_line(argc - 1, argv + 1, &err);
+	if (status >= 0)
+		return status;
+	report_error("%s", err.message);
+	return -status;
+}

@@ -1,0 +1,109 @@
+#include "runtime/report.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MESSAGE_MAX 2048
+
+static int log_file = -1;
+static enum report_format log_format = REPORT_TEXT;
+static bool debugging;
+
+int report_open(const char *path, enum report_format format, bool debug, struct error *err)
+{
+	log_format = format;
+	debugging = debug;
+	if (!path || !*path)
+		return 0;
+	log_file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	if (log_file < 0)
+		return error_set_errno(err, "open log file `%s`", path);
+	return 0;
+}
+
+/* Appends text to out (of size bytes, always terminated) as the inside of a JSON or Go string literal. */
+static void quote(char *out, size_t size, const char *text)
+{
+	size_t used = 0;
+
+	for (; *text && used + 7 < size; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		if (c == '"' || c == '\\')
+			used += (size_t)snprintf(out + used, size - used, "\\%c", c);
+		else if (c < 0x20 || c == 0x7f)
+			used += (size_t)snprintf(out + used, size - used, "\\u%04x", c);
+		else
+			out[used++] = (char)c;
+	}
+	out[used] = '\0';
+}
+
+static void format_line(char *line, size_t size, const char *level, const char *message)
+{
+	char when[32], quoted[2 * MESSAGE_MAX];
+	time_t now = time(NULL);
+	struct tm tm;
+
+	gmtime_r(&now, &tm);
+	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
+	quote(quoted, sizeof(quoted), message);
+	if (log_format == REPORT_JSON)
+		snprintf(line, size, "{\"level\":\"%s\",\"msg\":\"%s\",\"time\":\"%s\"}\n", level, quoted, when);
+	else
+		snprintf(line, size, "time=\"%s\" level=%s msg=\"%s\"\n", when, level, quoted);
+}
+
+static void emit(int fd, const char *text)
+{
+	/* There is nowhere left to report a report that cannot be written. */
+	if (write(fd, text, strlen(text)) < 0)
+		return;
+}
+
+static void report(const char *level, bool to_stderr, const char *format, va_list args)
+{
+	char message[MESSAGE_MAX], line[2 * MESSAGE_MAX + 128];
+
+	vsnprintf(message, sizeof(message), format, args);
+	format_line(line, sizeof(line), level, message);
+	emit(log_file >= 0 ? log_file : STDERR_FILENO, line);
+	if (log_file < 0 || !to_stderr)
+		return;
+	snprintf(line, sizeof(line), "%s\n", message);
+	emit(STDERR_FILENO, line);
+}
+
+void report_error(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	report("error", true, format, args);
+	va_end(args);
+}
+
+void report_warning(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	report("warning", false, format, args);
+	va_end(args);
+}
+
+void report_debug(const char *format, ...)
+{
+	va_list args;
+
+	if (!debugging)
+		return;
+	va_start(args, format);
+	report("debug", false, format, args);
+	va_end(args);
+}

@@ -1,0 +1,207 @@
+#include "runtime/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/io.h"
+
+#define STACK_SIZE 65536
+
+void arguments_release(struct arguments *arguments)
+{
+	for (size_t i = 0; i < arguments->n; i++)
+		free(arguments->words[i]);
+	free(arguments->words);
+	*arguments = (struct arguments){0};
+}
+
+void arguments_add(struct arguments *arguments, const char *format, ...)
+{
+	char **larger = realloc(arguments->words, (arguments->n + 2) * sizeof(*larger));
+	va_list args;
+
+	if (!larger) {
+		arguments->failed = 1;
+		return;
+	}
+	arguments->words = larger;
+	va_start(args, format);
+	if (vasprintf(&larger[arguments->n], format, args) < 0)
+		arguments->failed = 1;
+	else
+		arguments->n++;
+	va_end(args);
+	larger[arguments->n] = NULL;
+}
+
+int lifeline_make(struct lifeline *lifeline, struct error *err)
+{
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return error_set_errno(err, "make a pipe");
+	*lifeline = (struct lifeline){.reader = ends[0], .writer = ends[1]};
+	return 0;
+}
+
+int lifeline_release(struct lifeline *lifeline, struct error *err)
+{
+	/* O_ASYNC belongs to the open file, which the program shares. */
+	if (fcntl(lifeline->reader, F_SETFL, 0) < 0)
+		return error_set_errno(err, "release the virtual machine");
+	lifeline_cut(lifeline);
+	return 0;
+}
+
+void lifeline_cut(struct lifeline *lifeline)
+{
+	if (lifeline->reader >= 0)
+		close(lifeline->reader);
+	if (lifeline->writer >= 0)
+		close(lifeline->writer);
+	*lifeline = LIFELINE_NONE;
+}
+
+/* What the new process and its parent share until the execve. */
+struct birth {
+	const struct spawn *spawn;
+	int error; /* errno of what failed */
+	const char *step;
+};
+
+static int tie_to_parent(const struct lifeline *lifeline)
+{
+	struct pollfd end = {.fd = lifeline->reader, .events = POLLIN};
+
+	close(lifeline->writer);
+	if (fcntl(lifeline->reader, F_SETOWN, getpid()) < 0 || fcntl(lifeline->reader, F_SETSIG, SIGKILL) < 0 ||
+	    fcntl(lifeline->reader, F_SETFL, O_ASYNC) < 0 || set_cloexec(lifeline->reader, false) < 0)
+		return -1;
+	/* The parent may have died before the signal was armed. */
+	if (poll(&end, 1, 0) != 0)
+		_exit(1);
+	return 0;
+}
+
+static int reset_signals(void)
+{
+	struct sigaction action = {.sa_handler = SIG_DFL};
+	sigset_t none;
+
+	/* Ignored signals stay ignored across execve. */
+	for (int signal = 1; signal < SIGRTMIN; signal++)
+		if (signal != SIGKILL && signal != SIGSTOP && sigaction(signal, &action, NULL) < 0)
+			return -1;
+	sigemptyset(&none);
+	return sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int use_null_device(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null < 0)
+		return -1;
+	return dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 || dup2(null, STDERR_FILENO) < 0 ? -1 : 0;
+}
+
+static int keep_descriptors(const struct spawn *spawn)
+{
+	/* Also what hull itself inherited from its caller by mistake. */
+	if (close_range(STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
+		return -1;
+	for (size_t i = 0; i < spawn->n_keep; i++)
+		if (set_cloexec(spawn->keep[i], false) < 0)
+			return -1;
+	return 0;
+}
+
+/* Runs in the parent's memory while the parent waits (CLONE_VFORK), so nothing here may allocate or return. */
+static int be_born(void *argument)
+{
+	struct birth *birth = argument;
+	const struct spawn *spawn = birth->spawn;
+
+	birth->step = "start a session";
+	if (setsid() < 0)
+		goto fail;
+	birth->step = "open /dev/null";
+	if (use_null_device() < 0)
+		goto fail;
+	birth->step = "hand over descriptors";
+	if (keep_descriptors(spawn) < 0)
+		goto fail;
+	birth->step = "tie it to its parent";
+	if (spawn->lifeline && tie_to_parent(spawn->lifeline) < 0)
+		goto fail;
+	birth->step = "reset signals";
+	if (reset_signals() < 0)
+		goto fail;
+	for (int i = 0; i < 2; i++)
+		if (spawn->own_id[i])
+			snprintf(spawn->own_id[i], SPAWN_ID_SIZE, "%u", SPAWN_ID_BASE + (unsigned)getpid());
+	birth->step = "execute it";
+	execve(spawn->program, spawn->arguments->words, environ);
+fail:
+	birth->error = errno;
+	_exit(127);
+}
+
+int spawn(const struct spawn *spawn, struct child *child, struct error *err)
+{
+	static char stack[STACK_SIZE] __attribute__((aligned(64)));
+	struct birth birth = {.spawn = spawn};
+	sigset_t all, before;
+	int pidfd = -1;
+	pid_t pid;
+
+	if (spawn->arguments->failed)
+		return error_set(err, ENOMEM, "make the command line of `%s`", spawn->program);
+	/* No handler may run in the child while it shares our memory. */
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	pid = clone(be_born, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &birth, &pidfd);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	if (pid < 0)
+		return error_set_errno(err, "start `%s`", spawn->program);
+	*child = (struct child){.pid = pid, .pidfd = pidfd};
+	if (birth.error == 0)
+		return 0;
+	child_end(child);
+	return error_set(err, birth.error, "start `%s`: %s: %s", spawn->program, birth.step, strerror(birth.error));
+}
+
+int child_wait(struct child *child)
+{
+	int status;
+	pid_t pid;
+
+	do
+		pid = waitpid(child->pid, &status, 0);
+	while (pid < 0 && errno == EINTR);
+	close(child->pidfd);
+	*child = CHILD_NONE;
+	if (pid < 0)
+		return -1;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+void child_end(struct child *child)
+{
+	if (child->pid <= 0)
+		return;
+	/* Not reaped yet, so the number cannot belong to anybody else. */
+	kill(child->pid, SIGKILL);
+	child_wait(child);
+}

@@ -1,0 +1,167 @@
+#include "runtime/state.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/cleanup.h"
+
+#define ID_MAX 1024
+
+static const char *const stage_names[] = {
+    [STATE_CREATING] = "creating",
+    [STATE_CREATED] = "created",
+    [STATE_STARTED] = "started",
+};
+
+#define N_STAGES (sizeof(stage_names) / sizeof(stage_names[0]))
+
+void state_release(struct state *state)
+{
+	free(state->id);
+	free(state->bundle);
+	free(state->rootfs);
+	free(state->created);
+	json_decref(state->annotations);
+	memset(state, 0, sizeof(*state));
+}
+
+int state_check_id(const char *id, struct error *err)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.";
+
+	if (*id == '\0')
+		return error_set(err, EINVAL, "container id cannot be empty");
+	if (strlen(id) > ID_MAX || id[strspn(id, allowed)] != '\0' || strcmp(id, ".") == 0 || strcmp(id, "..") == 0)
+		return error_set(err, EINVAL, "invalid container ID format");
+	return 0;
+}
+
+char *state_timestamp(void)
+{
+	char seconds[32], *text = NULL;
+	struct timespec now;
+	struct tm tm;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &tm);
+	strftime(seconds, sizeof(seconds), "%Y-%m-%dT%H:%M:%S", &tm);
+	if (asprintf(&text, "%s.%09ldZ", seconds, now.tv_nsec) < 0)
+		return NULL;
+	return text;
+}
+
+static int copy_text(const json_t *object, const char *key, char **value, struct error *err)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+
+	if (!text)
+		return error_set(err, EINVAL, "`%s` is missing or not a string", key);
+	*value = strdup(text);
+	return *value ? 0 : error_set_errno(err, "copy `%s`", key);
+}
+
+static int parse_stage(const json_t *object, enum state_stage *stage, struct error *err)
+{
+	const char *text = json_string_value(json_object_get(object, "stage"));
+
+	for (size_t i = 0; text && i < N_STAGES; i++) {
+		if (strcmp(text, stage_names[i]) == 0) {
+			*stage = (enum state_stage)i;
+			return 0;
+		}
+	}
+	return error_set(err, EINVAL, "`stage` is missing or unknown");
+}
+
+static int parse_process(const json_t *object, const char *key, struct process *process, struct error *err)
+{
+	const json_t *entry = json_object_get(object, key);
+	json_int_t pid = json_integer_value(json_object_get(entry, "pid"));
+	json_int_t start = json_integer_value(json_object_get(entry, "start"));
+
+	if (!entry)
+		return 0;
+	if (pid <= 0 || pid > INT_MAX || start < 0)
+		return error_set(err, EINVAL, "`%s` is not a process identity", key);
+	process->pid = (pid_t)pid;
+	process->start = (uint64_t)start;
+	return 0;
+}
+
+static int parse_annotations(const json_t *object, json_t **annotations, struct error *err)
+{
+	json_t *map = json_object_get(object, "annotations"), *value;
+	const char *key;
+
+	if (!map)
+		return 0;
+	if (!json_is_object(map))
+		return error_set(err, EINVAL, "`annotations` is not an object");
+	json_object_foreach(map, key, value) {
+		if (!json_is_string(value))
+			return error_set(err, EINVAL, "annotation `%s` is not a string", key);
+	}
+	*annotations = json_incref(map);
+	return 0;
+}
+
+static int parse_members(const json_t *object, struct state *state, struct error *err)
+{
+	if (!json_is_object(object))
+		return error_set(err, EINVAL, "not a JSON object");
+	if (parse_stage(object, &state->stage, err) < 0 || copy_text(object, "id", &state->id, err) < 0 ||
+	    copy_text(object, "bundle", &state->bundle, err) < 0 ||
+	    copy_text(object, "rootfs", &state->rootfs, err) < 0 ||
+	    copy_text(object, "created", &state->created, err) < 0)
+		return -1;
+	if (parse_process(object, "creator", &state->creator, err) < 0 ||
+	    parse_process(object, "vmm", &state->vmm, err) < 0 || parse_process(object, "fsd", &state->fsd, err) < 0)
+		return -1;
+	return parse_annotations(object, &state->annotations, err);
+}
+
+int state_parse(const char *text, size_t size, struct state *state, struct error *err)
+{
+	json_error_t where;
+	json_t *object = json_loadb(text, size, 0, &where);
+	int result;
+
+	memset(state, 0, sizeof(*state));
+	if (!object)
+		return error_set(err, EINVAL, "line %d column %d: %s", where.line, where.column, where.text);
+	result = parse_members(object, state, err);
+	json_decref(object);
+	if (result < 0)
+		state_release(state);
+	return result;
+}
+
+static void set_process(json_t *object, const char *key, const struct process *process)
+{
+	if (process->pid > 0)
+		json_object_set_new(object, key,
+				    json_pack("{s:i, s:I}", "pid", (int)process->pid, "start",
+					      (json_int_t)process->start));
+}
+
+char *state_format(const struct state *state)
+{
+	json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:s}", "stage", stage_names[state->stage], "id", state->id,
+				   "bundle", state->bundle, "rootfs", state->rootfs, "created", state->created);
+	char *text;
+
+	if (!object)
+		return NULL;
+	set_process(object, "creator", &state->creator);
+	set_process(object, "vmm", &state->vmm);
+	set_process(object, "fsd", &state->fsd);
+	if (state->annotations)
+		json_object_set(object, "annotations", state->annotations);
+	text = json_dumps(object, JSON_INDENT(2));
+	json_decref(object);
+	return text;
+}

@@ -1,0 +1,48 @@
+/*
+ * The record of one container, state.json in its folder ROOT/<id>/, and what `hull state` prints of it (OCI runtime
+ * specification, runtime.md "State").
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stddef.h>
+
+#include "common/error.h"
+#include "runtime/process.h"
+
+#define STATE_OCI_VERSION "1.0.2"
+
+/* How far the container has been brought. Whether it still lives is not recorded but looked up: see container.h. */
+enum state_stage {
+	STATE_CREATING,
+	STATE_CREATED,
+	STATE_STARTED,
+};
+
+struct state {
+	enum state_stage stage;
+	char *id;
+	char *bundle;	       /* absolute path */
+	char *rootfs;	       /* absolute path */
+	char *created;	       /* RFC 3339 with nanoseconds, UTC */
+	json_t *annotations;   /* object of strings, or NULL */
+	struct process creator; /* the hull process that makes the container; counts while CREATING */
+	struct process vmm;
+	struct process fsd;
+};
+
+void state_release(struct state *state);
+#define cleanup_state __attribute__((cleanup(state_release)))
+
+/* Parses the content of a state.json. Nothing in it is trusted to be there or to have the right type. Returns 0 or -1;
+ * on failure state holds nothing. */
+int state_parse(const char *text, size_t size, struct state *state, struct error *err);
+
+/* The reverse; allocated text that the caller frees, or NULL. */
+char *state_format(const struct state *state);
+
+/* Ids become folder names: letters, digits and _ + - . only, at most 1024 bytes, not "." or "..". */
+int state_check_id(const char *id, struct error *err);
+
+/* The present time as state.created wants it; allocated. */
+char *state_timestamp(void);
