@@ -1,6 +1,7 @@
 /*
- * init of the guest that QEMU's microvm boots for comparison: does what a container of /bin/true comes to, then ends the
- * machine by a reset, which is QEMU's end with -no-reboot. With "idle" on the kernel's command line it sleeps instead.
+ * init of the guest that QEMU's microvm boots for comparison: does what a container of /bin/true comes to, then ends
+ * the machine by a reset, which is QEMU's end with -no-reboot. With "idle" on the kernel's command line it sleeps
+ * instead.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -9,7 +9,8 @@
  * included. -s: milliseconds to wait before each reading (default 100), so that what the command has left to the kernel
  * (teardown of a VM, of namespaces, of a cgroup) counts as well. Waiting is idle time and does not.
  *
- * Source: /proc/schedstat, Documentation/scheduler/sched-stats.rst: cpu<N>'s seventh number is the time spent running tasks.
+ * Source: /proc/schedstat, Documentation/scheduler/sched-stats.rst: cpu<N>'s seventh number is the time spent running
+ * tasks.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -50,7 +51,7 @@ static uint64_t wall_time(void)
 
 static void settle(long milliseconds)
 {
-	struct timespec pause = { .tv_sec = milliseconds / 1000, .tv_nsec = milliseconds % 1000 * 1000000 };
+	struct timespec pause = {.tv_sec = milliseconds / 1000, .tv_nsec = milliseconds % 1000 * 1000000};
 
 	nanosleep(&pause, NULL);
 }

@@ -38,7 +38,7 @@ static void *map(size_t size, int flags, int fd)
 
 static void set_registers(int vcpu)
 {
-	struct kvm_regs regs = { .rip = PAGE, .rax = 2, .rbx = 40, .rflags = 2 };
+	struct kvm_regs regs = {.rip = PAGE, .rax = 2, .rbx = 40, .rflags = 2};
 	struct kvm_sregs sregs;
 
 	checked(ioctl(vcpu, KVM_GET_SREGS, &sregs), "KVM_GET_SREGS");
@@ -51,14 +51,14 @@ static void set_registers(int vcpu)
 int main(void)
 {
 	/* add al, bl; out PORT, al; hlt */
-	static const unsigned char code[] = { 0x00, 0xd8, 0xe6, PORT, 0xf4 };
+	static const unsigned char code[] = {0x00, 0xd8, 0xe6, PORT, 0xf4};
 	int kvm = checked(open("/dev/kvm", O_RDWR | O_CLOEXEC), "open `/dev/kvm`");
 	int vm = checked(ioctl(kvm, KVM_CREATE_VM, 0), "KVM_CREATE_VM");
 	void *memory = map(PAGE, MAP_SHARED | MAP_ANONYMOUS, -1);
 	struct kvm_userspace_memory_region slot = {
-		.guest_phys_addr = PAGE,
-		.memory_size = PAGE,
-		.userspace_addr = (__u64)memory,
+	    .guest_phys_addr = PAGE,
+	    .memory_size = PAGE,
+	    .userspace_addr = (__u64)memory,
 	};
 	struct kvm_run *run;
 	int vcpu;
@@ -70,7 +70,8 @@ int main(void)
 	set_registers(vcpu);
 
 	checked(ioctl(vcpu, KVM_RUN, 0), "KVM_RUN");
-	if (run->exit_reason != KVM_EXIT_IO || run->io.port != PORT || *((unsigned char *)run + run->io.data_offset) != 42) {
+	if (run->exit_reason != KVM_EXIT_IO || run->io.port != PORT ||
+	    *((unsigned char *)run + run->io.data_offset) != 42) {
 		fprintf(stderr, "kvm_guest: exit %u instead of the sum\n", run->exit_reason);
 		return 1;
 	}

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/random.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -19,7 +18,6 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -77,7 +75,7 @@ static bool read_all(int fd, void *data, size_t size)
 
 static void send_report(enum report_kind kind, int value, const char *text)
 {
-	struct report report = { .kind = kind, .value = value };
+	struct report report = {.kind = kind, .value = value};
 
 	snprintf(report.text, sizeof(report.text), "%s", text);
 	write_all(control, &report, sizeof(report));
@@ -147,7 +145,7 @@ static void seed_random(const struct job *job)
 	struct {
 		struct rand_pool_info info;
 		uint8_t bytes[sizeof(job->seed)];
-	} pool = { .info = { .entropy_count = 8 * sizeof(job->seed), .buf_size = sizeof(job->seed) } };
+	} pool = {.info = {.entropy_count = 8 * sizeof(job->seed), .buf_size = sizeof(job->seed)}};
 	int fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
 
 	memcpy(pool.bytes, job->seed, sizeof(pool.bytes));
@@ -158,7 +156,7 @@ static void seed_random(const struct job *job)
 
 static void set_clock(const struct job *job)
 {
-	struct timespec now = { .tv_sec = job->seconds, .tv_nsec = job->nanoseconds };
+	struct timespec now = {.tv_sec = job->seconds, .tv_nsec = job->nanoseconds};
 
 	if (clock_settime(CLOCK_REALTIME, &now))
 		fail("set the clock");
@@ -180,7 +178,8 @@ static void make_directories(const char *path)
 	mkdir(copy, 0755);
 }
 
-/* The one place where the machine changes the build machine's files. cache=mmap: written through, but shared mappings work. */
+/* The one place where the machine changes the build machine's files. cache=mmap: written through, but shared mappings
+ * work. */
 static void mount_output(const char *path)
 {
 	if (!*path)
@@ -214,7 +213,8 @@ static void *send_stream(void *argument)
 	return NULL;
 }
 
-/* Carries frames of a port to a pipe. What comes after the reader has gone is read and dropped: the port stays usable. */
+/* Carries frames of a port to a pipe. What comes after the reader has gone is read and dropped: the port stays usable.
+ */
 static void *receive_stream(void *argument)
 {
 	static _Thread_local char data[WIRE_FRAME_MAX];
@@ -240,10 +240,11 @@ static void start_stream(struct stream *stream, void *(*carry)(void *))
 
 static void set_limits(void)
 {
-	struct rlimit files = { .rlim_cur = 1024, .rlim_max = OPEN_FILES_MAX };
-	struct rlimit unlimited = { .rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY };
+	struct rlimit files = {.rlim_cur = 1024, .rlim_max = OPEN_FILES_MAX};
+	struct rlimit unlimited = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
 
-	if (setrlimit(RLIMIT_NOFILE, &files) || setrlimit(RLIMIT_NPROC, &unlimited) || setrlimit(RLIMIT_MEMLOCK, &unlimited))
+	if (setrlimit(RLIMIT_NOFILE, &files) || setrlimit(RLIMIT_NPROC, &unlimited) ||
+	    setrlimit(RLIMIT_MEMLOCK, &unlimited))
 		fail("set the resource limits");
 }
 
@@ -290,7 +291,7 @@ static int wait_for(pid_t command)
 
 static void end_everything(void)
 {
-	struct timespec pause_time = { .tv_nsec = 1000000 };
+	struct timespec pause_time = {.tv_nsec = 1000000};
 
 	/* Bounded: a process in an uninterruptible wait must not hold the status back. */
 	for (int attempt = 0; attempt < 3000; attempt++) {
@@ -334,14 +335,14 @@ static int run_job(char **arguments, char **environment, const char *directory)
 	if (command < 0)
 		fail("fork");
 	if (!command)
-		run_command(arguments, environment, directory, (const int[]){ input[0], output[1], errors[1] });
+		run_command(arguments, environment, directory, (const int[]){input[0], output[1], errors[1]});
 	close(input[0]);
 	close(output[1]);
 	close(errors[1]);
 
-	to_command = (struct stream){ .from = open_port(WIRE_INPUT), .to = input[1] };
-	from_output = (struct stream){ .from = output[0], .to = open_port(WIRE_OUTPUT) };
-	from_errors = (struct stream){ .from = errors[0], .to = open_port(WIRE_ERRORS) };
+	to_command = (struct stream){.from = open_port(WIRE_INPUT), .to = input[1]};
+	from_output = (struct stream){.from = output[0], .to = open_port(WIRE_OUTPUT)};
+	from_errors = (struct stream){.from = errors[0], .to = open_port(WIRE_ERRORS)};
 	start_stream(&to_command, receive_stream);
 	start_stream(&from_output, send_stream);
 	start_stream(&from_errors, send_stream);

@@ -11,9 +11,9 @@
  *
  * Status: the command's; 124 time-out; 125 the machine failed; 128 + N after signal N.
  *
- * One process, one loop, and QEMU its only child, which the kernel kills when this process dies of whatever cause: nothing
- * has to be cleaned up, and there is nothing that a kill -9 leaves behind. The handlers of signals end the program where
- * it stands: it may be blocked writing to a caller who does not read.
+ * One process, one loop, and QEMU its only child, which the kernel kills when this process dies of whatever cause:
+ * nothing has to be cleaned up, and there is nothing that a kill -9 leaves behind. The handlers of signals end the
+ * program where it stands: it may be blocked writing to a caller who does not read.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -149,12 +149,23 @@ static void parse(int argc, char **argv, struct options *options)
 
 	while ((option = getopt(argc, argv, "+t:o:c:fq:")) != -1) {
 		switch (option) {
-		case 't': options->timeout = (unsigned)number(optarg); break;
-		case 'o': options->output = optarg; break;
-		case 'c': options->console = optarg; break;
-		case 'f': options->fixed_seed = true; break;
-		case 'q': options->qemu_count = number(optarg); break;
-		default: exit(125);
+		case 't':
+			options->timeout = (unsigned)number(optarg);
+			break;
+		case 'o':
+			options->output = optarg;
+			break;
+		case 'c':
+			options->console = optarg;
+			break;
+		case 'f':
+			options->fixed_seed = true;
+			break;
+		case 'q':
+			options->qemu_count = number(optarg);
+			break;
+		default:
+			exit(125);
 		}
 	}
 	errno = 0;
@@ -165,7 +176,8 @@ static void parse(int argc, char **argv, struct options *options)
 	options->command_count = argc - optind - options->qemu_count;
 }
 
-/* --- the job --------------------------------------------------------------------------------------------------------- */
+/* --- the job ---------------------------------------------------------------------------------------------------------
+ */
 
 static void append(struct outbound *out, const void *data, size_t length)
 {
@@ -186,7 +198,7 @@ static void append_string(struct outbound *out, const char *text)
 
 static bool is_passed_on(const char *variable)
 {
-	static const char *const prefixes[] = { "HULL_", "TERM=", "PATH=", "CI=", "HOME=", "LANG=", "LC_ALL=" };
+	static const char *const prefixes[] = {"HULL_", "TERM=", "PATH=", "CI=", "HOME=", "LANG=", "LC_ALL="};
 
 	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
 		if (!strncmp(variable, prefixes[i], strlen(prefixes[i])))
@@ -197,7 +209,7 @@ static bool is_passed_on(const char *variable)
 
 static void append_job(struct outbound *out, const struct options *options)
 {
-	struct job job = { .magic = WIRE_MAGIC, .arguments = (uint32_t)options->command_count };
+	struct job job = {.magic = WIRE_MAGIC, .arguments = (uint32_t)options->command_count};
 	char *directory = getcwd(NULL, 0);
 	struct timespec now;
 
@@ -228,7 +240,8 @@ static void append_job(struct outbound *out, const struct options *options)
 	free(directory);
 }
 
-/* --- QEMU ------------------------------------------------------------------------------------------------------------ */
+/* --- QEMU ------------------------------------------------------------------------------------------------------------
+ */
 
 /* In the child. What QEMU itself says goes to the console: the caller's standard error is the command's alone. */
 _Noreturn static void run_qemu(const struct options *options, const int sockets[WIRE_PORT_END], pid_t parent)
@@ -274,7 +287,8 @@ static void start_qemu(const struct options *options, int mine[WIRE_PORT_END])
 		close(theirs[i]);
 }
 
-/* --- streams --------------------------------------------------------------------------------------------------------- */
+/* --- streams ---------------------------------------------------------------------------------------------------------
+ */
 
 static void read_console(int socket)
 {
@@ -312,7 +326,8 @@ static void read_inbound(struct inbound *in)
 	}
 }
 
-/* At most PIPE_BUF at once: a pipe that is ready takes that without blocking, whatever mode the caller has set on it. */
+/* At most PIPE_BUF at once: a pipe that is ready takes that without blocking, whatever mode the caller has set on it.
+ */
 static void write_inbound(struct inbound *in)
 {
 	size_t length = in->end - in->start;
@@ -368,8 +383,8 @@ static bool read_report(int port, struct report *report)
 static int relay(const int sockets[WIRE_PORT_END], struct outbound *job)
 {
 	static struct inbound output, errors;
-	struct outbound input = { .port = sockets[WIRE_INPUT] };
-	struct inbound *streams[] = { &output, &errors };
+	struct outbound input = {.port = sockets[WIRE_INPUT]};
+	struct inbound *streams[] = {&output, &errors};
 	bool reading = true, done = false;
 	uint32_t nothing = 0;
 	int status = 125;
@@ -384,12 +399,12 @@ static int relay(const int sockets[WIRE_PORT_END], struct outbound *job)
 	}
 	while (!done || !output.ended || !errors.ended || output.start < output.end || errors.start < errors.end) {
 		struct pollfd polls[] = {
-			{ .fd = sockets[0], .events = POLLIN },
-			{ .fd = job->port, .events = (short)(POLLIN | (job->start < job->end ? POLLOUT : 0)) },
-			{ .fd = input.start < input.end ? input.port : -1, .events = POLLOUT },
-			{ .fd = reading && input.start == input.end ? STDIN_FILENO : -1, .events = POLLIN },
-			{ .fd = -1 },
-			{ .fd = -1 },
+		    {.fd = sockets[0], .events = POLLIN},
+		    {.fd = job->port, .events = (short)(POLLIN | (job->start < job->end ? POLLOUT : 0))},
+		    {.fd = input.start < input.end ? input.port : -1, .events = POLLOUT},
+		    {.fd = reading && input.start == input.end ? STDIN_FILENO : -1, .events = POLLIN},
+		    {.fd = -1},
+		    {.fd = -1},
 		};
 
 		for (int i = 0; i < 2; i++) {
@@ -435,8 +450,8 @@ static int relay(const int sockets[WIRE_PORT_END], struct outbound *job)
 
 static void catch_signals(void)
 {
-	static const int numbers[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGALRM };
-	struct sigaction action = { .sa_handler = on_signal };
+	static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGALRM};
+	struct sigaction action = {.sa_handler = on_signal};
 
 	sigfillset(&action.sa_mask);
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
@@ -446,9 +461,9 @@ static void catch_signals(void)
 
 int main(int argc, char **argv)
 {
-	struct options options = { .timeout = 600 };
+	struct options options = {.timeout = 600};
 	int sockets[WIRE_PORT_END], status;
-	struct outbound job = { 0 };
+	struct outbound job = {0};
 
 	parse(argc, argv, &options);
 	if (options.console) {

@@ -2,10 +2,9 @@
  * What the emulated KVM host and the program that runs it say to each other, over four virtio-serial ports.
  *
  * control  supervise -> pid1: one struct job, then its strings. pid1 -> supervise: struct report.
- * output,  pid1 -> supervise: frames: a 32-bit length, then as many bytes. Length 0: end of the stream, nothing follows.
- * errors   Frames are there because a virtio-serial port has no end of file, and because the machine is switched off
- *          only after everything has arrived.
- * input    supervise -> pid1: frames likewise.
+ * output,  pid1 -> supervise: frames: a 32-bit length, then as many bytes. Length 0: end of the stream, nothing
+ * follows. errors   Frames are there because a virtio-serial port has no end of file, and because the machine is
+ * switched off only after everything has arrived. input    supervise -> pid1: frames likewise.
  *
  * Both ends are built from the same tree for the same architecture: structures travel as they are in memory.
  */
@@ -36,8 +35,8 @@ struct job {
 
 enum report_kind {
 	REPORT_READY = 1, /* the command is about to be started */
-	REPORT_STATUS,    /* value: its exit status, 128 + signal where a signal ended it */
-	REPORT_FAILED,    /* the machine could not be set up: text says why */
+	REPORT_STATUS,	  /* value: its exit status, 128 + signal where a signal ended it */
+	REPORT_FAILED,	  /* the machine could not be set up: text says why */
 };
 
 struct report {
