@@ -111,6 +111,42 @@ static void ask_server(size_t size)
 	}
 }
 
+/* What is larger than one message goes in parts: answered at the end. */
+static void write_in_parts(void)
+{
+	static _Alignas(16) char part[FS_MESSAGE_MAX], got[FS_MESSAGE_MAX];
+	const struct fuse_in_header *header = (void *)request;
+	const struct fuse_write_in *in = (void *)(header + 1);
+	struct fs_message *message = (void *)part;
+	struct fuse_in_header *part_header = (void *)(message + 1);
+	struct fuse_write_in *part_in = (void *)(part_header + 1);
+	struct {
+		struct fuse_out_header header;
+		struct fuse_write_out body;
+	} out = {.header = {.len = sizeof(out), .unique = header->unique}};
+
+	while (out.body.size < in->size) {
+		uint32_t left = in->size - out.body.size, size = left < FS_PAYLOAD_MAX ? left : FS_PAYLOAD_MAX;
+
+		*message = (struct fs_message){.tag = 43};
+		*part_header = *header;
+		*part_in = *in;
+		part_in->offset += out.body.size;
+		part_in->size = size;
+		part_header->len = (uint32_t)(sizeof(*header) + sizeof(*in)) + size;
+		memcpy(part_in + 1, (const char *)(in + 1) + out.body.size, size);
+		if (write(server, part, sizeof(*message) + part_header->len) < 0 || read(server, got, sizeof(got)) <= 0)
+			die("file server");
+		out.header.error = ((struct fuse_out_header *)(got + sizeof(*message)))->error;
+		if (out.header.error)
+			break;
+		out.body.size += ((struct fuse_write_out *)(got + sizeof(*message) + sizeof(out.header)))->size;
+	}
+	if (out.header.error)
+		out.header.len = sizeof(out.header);
+	reply(&out, out.header.len);
+}
+
 static void reply_error(const struct fuse_in_header *header, int error)
 {
 	struct fuse_out_header out = {.len = sizeof(out), .error = -error, .unique = header->unique};
@@ -138,8 +174,8 @@ static void serve_write(const struct fuse_in_header *header, const struct fuse_w
 		struct fuse_write_out body;
 	} out = {.header = {.len = sizeof(out), .unique = header->unique}};
 	struct iovec data = {(void *)(in + 1), in->size};
-	ssize_t n = pwritev2(descriptors[in->fh] - 1, &data, 1, (off_t)in->offset,
-			     in->flags & O_APPEND ? RWF_APPEND : 0);
+	ssize_t n =
+	    pwritev2(descriptors[in->fh] - 1, &data, 1, (off_t)in->offset, in->flags & O_APPEND ? RWF_APPEND : 0);
 
 	if (n < 0) {
 		reply_error(header, errno);
@@ -159,6 +195,8 @@ static void serve(size_t size)
 		serve_read(header, (void *)(header + 1));
 	} else if (header->opcode == FUSE_WRITE && descriptors[fh] && !reads_only[fh] && !(write_in->flags & O_DSYNC)) {
 		serve_write(header, write_in);
+	} else if (header->opcode == FUSE_WRITE && write_in->size > FS_PAYLOAD_MAX) {
+		write_in_parts();
 	} else {
 		if (header->opcode == FUSE_RELEASE && descriptors[fh]) {
 			close(descriptors[fh] - 1);

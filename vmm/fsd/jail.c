@@ -180,7 +180,8 @@ static const int allowed[] = {
     SCMP_SYS(recvmsg), SCMP_SYS(recvfrom), SCMP_SYS(sendmsg), SCMP_SYS(write),
     /* names */
     SCMP_SYS(openat), SCMP_SYS(close), SCMP_SYS(statx), SCMP_SYS(readlinkat), SCMP_SYS(symlinkat), SCMP_SYS(mknodat),
-    SCMP_SYS(mkdirat), SCMP_SYS(unlinkat), SCMP_SYS(renameat2), SCMP_SYS(linkat), SCMP_SYS(getdents64),
+    SCMP_SYS(mkdirat), SCMP_SYS(unlinkat), SCMP_SYS(renameat), SCMP_SYS(renameat2), SCMP_SYS(linkat),
+    SCMP_SYS(getdents64),
     /* attributes */
     SCMP_SYS(chmod), SCMP_SYS(fchownat), SCMP_SYS(utimensat), SCMP_SYS(truncate), SCMP_SYS(ftruncate),
     SCMP_SYS(setxattr), SCMP_SYS(getxattr), SCMP_SYS(listxattr), SCMP_SYS(removexattr), SCMP_SYS(fstatfs),
