@@ -89,36 +89,92 @@ static void asked_done(struct vsock_connect *connect, int error)
 		abort();
 }
 
+/* One packet of the guest, its data is whatever lies there. */
+static void transmit(struct world *world, const struct virtio_vsock_hdr *header, uint32_t size)
+{
+	struct buffer buffer = {world->tx_memory, size, false};
+
+	guest_write(world->driver.memory, world->tx_memory, header, sizeof(*header));
+	if (buffer.size)
+		driver_add(&world->driver, TX, &buffer, 1);
+	driver_kick(&world->driver, TX);
+}
+
+static struct virtio_vsock_hdr sane_header(uint32_t from, uint32_t to, uint16_t operation)
+{
+	return (struct virtio_vsock_hdr){.src_cid = 3,
+					 .dst_cid = 2,
+					 .src_port = from,
+					 .dst_port = to,
+					 .type = VIRTIO_VSOCK_TYPE_STREAM,
+					 .op = operation,
+					 .buf_alloc = 65536};
+}
+
+/* Ports, operation and length; a second byte says what else is out of order. */
 static void step_transmit(struct world *world)
 {
 	struct input *input = &world->input;
-	struct virtio_vsock_hdr header = {.src_cid = 3, .dst_cid = 2, .type = VIRTIO_VSOCK_TYPE_STREAM};
-	struct buffer buffer = {world->tx_memory, 0, false};
-	struct agent_report report = {1 + byte(input) % 3, byte(input)};
-	uint8_t odd = byte(input);
-	uint32_t size = number(input) % 70000;
+	uint8_t operation = byte(input);
+	struct virtio_vsock_hdr header = sane_header(guest_port(input), host_port(input), operation & 15);
+	uint32_t size = header.op == VIRTIO_VSOCK_OP_RW ? number(input) % 70000 : 0;
+	uint8_t odd = operation & 0x80 ? byte(input) : 0;
 
-	header.src_port = guest_port(input);
-	header.dst_port = host_port(input);
-	header.op = byte(input) % 10;
-	header.flags = byte(input) % 4;
-	header.buf_alloc = number(input);
-	header.fwd_cnt = number(input);
-	if (header.op != VIRTIO_VSOCK_OP_RW)
-		size = 0;
-	if (header.dst_port == AGENT_REPORT_PORT && odd & 8)
-		size = sizeof(report);
-	header.len = odd & 1 ? number(input) : size;
+	header.len = size;
+	header.flags = operation >> 4 & 3;
+	if (odd & 1)
+		header.len = number(input);
 	if (odd & 2)
 		header.type = byte(input);
 	if (odd & 4)
 		header.dst_cid = word(input);
-	guest_write(world->driver.memory, world->tx_memory, &header, sizeof(header));
+	if (odd & 8)
+		header.buf_alloc = number(input);
+	if (odd & 16)
+		header.fwd_cnt = number(input);
+	if (odd & 32)
+		header.flags = word(input);
+	transmit(world, &header, odd & 64 ? byte(input) : (uint32_t)sizeof(header) + size);
+}
+
+static void step_report(struct world *world)
+{
+	struct agent_report report = {1 + byte(&world->input) % 3, byte(&world->input)};
+	struct virtio_vsock_hdr header = sane_header(5000, AGENT_REPORT_PORT, VIRTIO_VSOCK_OP_REQUEST);
+
+	if (report.kind == AGENT_REPORT_READY) {
+		transmit(world, &header, sizeof(header));
+		report.value %= 3;
+	}
+	header.op = VIRTIO_VSOCK_OP_RW;
+	header.len = sizeof(report);
 	guest_write(world->driver.memory, world->tx_memory + sizeof(header), &report, sizeof(report));
-	buffer.size = odd & 16 ? byte(input) : (uint32_t)sizeof(header) + size;
-	if (buffer.size)
-		driver_add(&world->driver, TX, &buffer, 1);
-	driver_kick(&world->driver, TX);
+	transmit(world, &header, sizeof(header) + sizeof(report));
+}
+
+/* Data, or the end of it, on a connection that step_stream made. */
+static void step_output(struct world *world)
+{
+	uint8_t choice = byte(&world->input);
+	struct virtio_vsock_hdr header = sane_header(6000, 1040 + choice % 3, VIRTIO_VSOCK_OP_RW);
+
+	if (choice & 0xc0) {
+		header.len = number(&world->input) % 70000;
+	} else {
+		header.op = VIRTIO_VSOCK_OP_SHUTDOWN;
+		header.flags = choice >> 4;
+	}
+	transmit(world, &header, (uint32_t)sizeof(header) + header.len);
+}
+
+/* Answers what the host asked for, if it did. */
+static void step_respond(struct world *world)
+{
+	uint8_t choice = byte(&world->input);
+	struct virtio_vsock_hdr header = sane_header(guest_port(&world->input), 0x40000000 + choice % 8,
+						     choice & 8 ? VIRTIO_VSOCK_OP_RST : VIRTIO_VSOCK_OP_RESPONSE);
+
+	transmit(world, &header, sizeof(header));
 }
 
 static void step_receive_buffers(struct world *world)
@@ -155,6 +211,7 @@ static int free_pair(const struct world *world)
 
 static void step_stream(struct world *world)
 {
+	struct virtio_vsock_hdr header;
 	int slot = free_pair(world), fds[2];
 	uint8_t kind = byte(&world->input);
 
@@ -167,7 +224,8 @@ static void step_stream(struct world *world)
 		fds[0] = fds[1];
 		fds[1] = other;
 	}
-	if (vsock_add_stream(world->driver.device, 1040 + byte(&world->input) % 3, fds[0],
+	header = sane_header(6000, 1040 + byte(&world->input) % 3, VIRTIO_VSOCK_OP_REQUEST);
+	if (vsock_add_stream(world->driver.device, header.dst_port, fds[0],
 			     kind & 1	? 3
 			     : kind & 4 ? VMM_STREAM_OUT
 					: VMM_STREAM_IN,
@@ -178,6 +236,8 @@ static void step_stream(struct world *world)
 	}
 	fcntl(fds[1], F_SETFL, O_NONBLOCK);
 	world->host[slot] = fds[1];
+	if (kind & 8)
+		transmit(world, &header, sizeof(header));
 }
 
 static void step_connect(struct world *world)
@@ -244,7 +304,7 @@ static void step_reset(struct world *world)
 
 static void step(struct world *world)
 {
-	switch (byte(&world->input) % 16) {
+	switch (byte(&world->input) % 18) {
 	case 0:
 		step_stream(world);
 		return;
@@ -274,9 +334,54 @@ static void step(struct world *world)
 	case 10:
 		step_reset(world);
 		return;
+	case 11:
+		step_report(world);
+		return;
+	case 12:
+		step_respond(world);
+		return;
+	case 13:
+	case 14:
+		step_output(world);
+		return;
 	default:
 		step_transmit(world);
 	}
+}
+
+/* A good beginning, in all its parts or some, so that the steps reach what lies behind it. */
+static void prelude(struct world *world, uint8_t parts)
+{
+	static const uint8_t ready[] = {0, AGENT_PROTOCOL_VERSION}, buffers[] = {31, 1}, output[] = {12 | 2, 0},
+			     input[] = {8, 1}, both[] = {9, 2}, ask[] = {0, 3};
+	struct input steps = world->input;
+
+	if (parts & 1) {
+		world->input = (struct input){buffers, sizeof(buffers)};
+		step_receive_buffers(world);
+	}
+	if (parts & 2) {
+		world->input = (struct input){ready, sizeof(ready)};
+		step_report(world);
+	}
+	if (parts & 4) {
+		world->input = (struct input){output, sizeof(output)};
+		step_stream(world);
+	}
+	if (parts & 8) {
+		world->input = (struct input){input, sizeof(input)};
+		step_stream(world);
+	}
+	if (parts & 16) {
+		world->input = (struct input){both, sizeof(both)};
+		step_stream(world);
+	}
+	if (parts & 32) {
+		world->input = (struct input){ask, sizeof(ask)};
+		step_connect(world);
+		driver_run(&world->driver, 0);
+	}
+	world->input = steps;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -290,6 +395,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	world.driver.device = vsock_new(3, world.driver.loop, NULL);
 	vsock_on_report(world.driver.device, heard, &world);
 	driver_start(&world.driver, world.driver.device);
+	prelude(&world, byte(&world.input));
 	while (world.input.size)
 		step(&world);
 	driver_run(&world.driver, 0);
