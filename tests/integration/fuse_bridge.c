@@ -21,7 +21,6 @@
 #include <unistd.h>
 
 #include "common/fs_protocol.h"
-#include "common/io.h"
 
 static int server, device;
 static int descriptors[FS_HANDLE_MAX + 1]; /* + 1; 0: none */
@@ -82,6 +81,24 @@ static void keep_descriptor(const struct fs_message *message, int fd)
 	reads_only[handle] = (message->flags & FS_READS_ONLY) != 0;
 }
 
+/* One message, and the descriptor that may come with it (-1). */
+static ssize_t receive(int *fd)
+{
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr alignment;
+	} control;
+	struct iovec iov = {answer, sizeof(answer)};
+	struct msghdr packet = {
+	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)};
+	ssize_t size = recvmsg(server, &packet, MSG_CMSG_CLOEXEC);
+
+	*fd = -1;
+	if (size > 0 && CMSG_FIRSTHDR(&packet))
+		memcpy(fd, CMSG_DATA(CMSG_FIRSTHDR(&packet)), sizeof(int));
+	return size;
+}
+
 static void ask_server(size_t size)
 {
 	struct fs_message message = {.tag = 42};
@@ -95,8 +112,7 @@ static void ask_server(size_t size)
 		return;
 	for (;;) {
 		int fd;
-		size_t count = 1;
-		ssize_t n = receive_with_fds(server, answer, sizeof(answer), &fd, &count, 0);
+		ssize_t n = receive(&fd);
 
 		if (n <= 0)
 			die("file server ended");
@@ -104,7 +120,7 @@ static void ask_server(size_t size)
 			reads_only[got->handle] = 1;
 			continue;
 		}
-		if (count == 1)
+		if (fd >= 0)
 			keep_descriptor(got, fd);
 		reply(answer + sizeof(*got), (size_t)n - sizeof(*got));
 		return;
