@@ -229,6 +229,8 @@ int main(int argc, char **argv)
 
 	/* A reader of our output who has gone away is an error of write, not a reason to die halfway through. */
 	signal(SIGPIPE, SIG_IGN);
+	/* Ignored by the caller, it would keep us from learning how our children end. */
+	signal(SIGCHLD, SIG_DFL);
 	if (stdio_fill_gaps(&err) < 0)
 		return FAILURE;
 	status = run_line(argc - 1, argv + 1, &err);

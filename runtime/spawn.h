@@ -1,5 +1,5 @@
 /*
- * Starting hull-vmm and hull-fsd: a session of their own, /dev/null for stdin, stdout and stderr, default signals, no
+ * Starting hull-vmm and hull-fsd: a session of their own, /dev/null for stdin, stdout and stderr, no blocked signals, no
  * descriptor but those meant for them.
  */
 #pragma once
