@@ -40,12 +40,13 @@
 #define SHUTDOWN_BOTH (VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND)
 
 enum queue_index { RX, TX, EVENTS, QUEUES };
-/* A Linux guest fills the receive queue with buffers of one page; this many keep a stream going. */
-#define QUEUE_SIZE 256
+/* A Linux guest fills the receive queue with buffers of one page at boot. 64 of them keep a stream going as well as 256
+ * do, and cost the boot 6 million instructions less on the host (page faults), and 768 KiB less memory. */
+#define QUEUE_SIZE 64
 
 #define CONNECTIONS_MAX 1024
-#define STREAMS_MAX 256
-#define BUCKETS 256 /* a power of two */
+#define STREAMS_MAX 256 /* registered and not yet connected */
+#define BUCKETS 256	/* a power of two */
 #define RESETS_MAX 128
 #define RX_CHAINS 16	  /* receive buffers filled by one read */
 #define RX_IOVECS_MAX 512 /* pieces of memory filled by one read */
@@ -106,7 +107,8 @@ LIST_HEAD(connection_bucket, vsock_connection);
 /* A port that the guest may connect to, once. */
 struct registration {
 	uint32_t port;
-	struct stream stream; /* not attached; fd -1: free */
+	struct stream stream; /* not attached */
+	TAILQ_ENTRY(registration) link;
 };
 
 struct reset {
@@ -122,7 +124,8 @@ struct vsock {
 	struct connection_list pending;
 	struct connection_list dirty; /* output was put into the buffer and not yet flushed */
 	struct connection_bucket buckets[BUCKETS];
-	struct registration streams[STREAMS_MAX];
+	TAILQ_HEAD(, registration) registrations;
+	unsigned registration_count;
 	struct reset resets[RESETS_MAX];
 	unsigned reset_first, reset_count;
 
@@ -207,9 +210,10 @@ static struct vsock_connection *connection_find(struct vsock *vsock, uint32_t gu
 {
 	struct vsock_connection *connection;
 
-	LIST_FOREACH(connection, bucket_of(vsock, guest_port, host_port), bucket)
-	if (connection->guest_port == guest_port && connection->host_port == host_port)
-		return connection;
+	for (connection = LIST_FIRST(bucket_of(vsock, guest_port, host_port)); connection;
+	     connection = LIST_NEXT(connection, bucket))
+		if (connection->guest_port == guest_port && connection->host_port == host_port)
+			return connection;
 	return NULL;
 }
 
@@ -652,9 +656,9 @@ static bool is_delivered(struct vsock *vsock)
 {
 	struct vsock_connection *connection;
 
-	TAILQ_FOREACH(connection, &vsock->connections, all)
-	if (connection->stream.buffered)
-		return false;
+	for (connection = TAILQ_FIRST(&vsock->connections); connection; connection = TAILQ_NEXT(connection, all))
+		if (connection->stream.buffered)
+			return false;
 	return true;
 }
 
@@ -717,8 +721,8 @@ static void stall_tick(struct loop_timer *timer)
 	struct vsock *vsock = timer->owner;
 	struct vsock_connection *connection;
 
-	TAILQ_FOREACH(connection, &vsock->connections, all)
-	drop_if_stalled(connection);
+	for (connection = TAILQ_FIRST(&vsock->connections); connection; connection = TAILQ_NEXT(connection, all))
+		drop_if_stalled(connection);
 	settle(vsock);
 }
 
@@ -758,10 +762,21 @@ static bool connection_open(struct vsock_connection *connection)
 
 static struct registration *registration_find(struct vsock *vsock, uint32_t port)
 {
-	for (size_t i = 0; i < STREAMS_MAX; i++)
-		if (vsock->streams[i].stream.fd >= 0 && vsock->streams[i].port == port)
-			return &vsock->streams[i];
+	struct registration *registration;
+
+	for (registration = TAILQ_FIRST(&vsock->registrations); registration;
+	     registration = TAILQ_NEXT(registration, link))
+		if (registration->port == port)
+			return registration;
 	return NULL;
+}
+
+static void registration_free(struct vsock *vsock, struct registration *registration)
+{
+	TAILQ_REMOVE(&vsock->registrations, registration, link);
+	vsock->registration_count--;
+	stream_close(&registration->stream);
+	free(registration);
 }
 
 static struct vsock_connection *accept_report(struct vsock *vsock, uint32_t guest_port)
@@ -787,6 +802,7 @@ static struct vsock_connection *accept_stream(struct vsock *vsock, uint32_t gues
 		return NULL;
 	connection->stream = registration->stream;
 	registration->stream.fd = -1;
+	registration_free(vsock, registration);
 	if (connection_open(connection))
 		return connection;
 	connection_free(connection);
@@ -834,9 +850,10 @@ static bool take_report(struct vsock *vsock, const struct agent_report *report)
 		if (vsock->ready)
 			break;
 		vsock->ready = true;
-		TAILQ_FOREACH(connection, &vsock->connections, all)
-		if (connection->state == CONNECTING)
-			owe(connection, OWES_REQUEST);
+		for (connection = TAILQ_FIRST(&vsock->connections); connection;
+		     connection = TAILQ_NEXT(connection, all))
+			if (connection->state == CONNECTING)
+				owe(connection, OWES_REQUEST);
 		return true;
 	}
 	case AGENT_REPORT_EXIT:
@@ -1076,8 +1093,8 @@ static void vsock_free(struct virtio_device *device)
 		request_done(connection, ECONNRESET);
 		connection_free(connection);
 	}
-	for (size_t i = 0; i < STREAMS_MAX; i++)
-		stream_close(&vsock->streams[i].stream);
+	while (!TAILQ_EMPTY(&vsock->registrations))
+		registration_free(vsock, TAILQ_FIRST(&vsock->registrations));
 	free(vsock);
 }
 
@@ -1115,37 +1132,32 @@ struct virtio_device *vsock_new(uint64_t guest_cid, struct loop *loop, struct er
 	TAILQ_INIT(&vsock->connections);
 	TAILQ_INIT(&vsock->pending);
 	TAILQ_INIT(&vsock->dirty);
-	for (size_t i = 0; i < STREAMS_MAX; i++)
-		vsock->streams[i].stream.fd = -1;
+	TAILQ_INIT(&vsock->registrations);
 	return &vsock->base;
 }
 
 /* --- for the rest of the program ---------------------------------------------------------------------------------- */
 
-static struct registration *registration_free(struct vsock *vsock)
-{
-	for (size_t i = 0; i < STREAMS_MAX; i++)
-		if (vsock->streams[i].stream.fd < 0)
-			return &vsock->streams[i];
-	return NULL;
-}
-
 int vsock_add_stream(struct virtio_device *device, uint32_t port, int fd, unsigned flags, struct error *err)
 {
 	struct vsock *vsock = vsock_of(device);
-	struct registration *registration = registration_free(vsock);
-	struct stream stream;
+	cleanup_free struct registration *registration = NULL;
 
 	if (!flags || flags & ~(VMM_STREAM_IN | VMM_STREAM_OUT) || port == AGENT_REPORT_PORT)
 		return error_set(err, EINVAL, "vsock port %u: bad stream", port);
 	if (registration_find(vsock, port))
 		return error_set(err, EADDRINUSE, "vsock port %u is taken", port);
-	if (!registration)
+	if (vsock->registration_count == STREAMS_MAX)
 		return error_set(err, ENOBUFS, "vsock port %u: too many streams", port);
-	if (stream_open(&stream, fd, flags & VMM_STREAM_IN, flags & VMM_STREAM_OUT, err) < 0)
+	registration = calloc(1, sizeof(*registration));
+	if (!registration)
+		return error_set_errno(err, "vsock port %u", port);
+	if (stream_open(&registration->stream, fd, flags & VMM_STREAM_IN, flags & VMM_STREAM_OUT, err) < 0)
 		return error_prefix(err, "vsock port %u", port);
 	registration->port = port;
-	registration->stream = stream;
+	TAILQ_INSERT_TAIL(&vsock->registrations, registration, link);
+	vsock->registration_count++;
+	take_pointer(registration);
 	return 0;
 }
 
