@@ -176,8 +176,18 @@ static int set_home(const struct plan_process *process, struct error *err)
 	return 0;
 }
 
+/* Limits that the spec does not name come from whoever calls a runtime. Here that is a kernel that sets them by the
+ * size of its memory; a container gets what the engines' service files give. */
+static const struct plan_rlimit default_rlimits[] = {
+    {RLIMIT_NOFILE, {1024, 1048576}},
+    {RLIMIT_NPROC, {RLIM_INFINITY, RLIM_INFINITY}},
+};
+
 static int set_rlimits(const struct plan_process *process, struct error *err)
 {
+	for (size_t i = 0; i < sizeof(default_rlimits) / sizeof(default_rlimits[0]); i++)
+		if (setrlimit((__rlimit_resource_t)default_rlimits[i].resource, &default_rlimits[i].limit) < 0)
+			return error_set_errno(err, "set default limits");
 	for (size_t i = 0; i < process->n_rlimits; i++)
 		if (setrlimit((__rlimit_resource_t)process->rlimits[i].resource, &process->rlimits[i].limit) < 0)
 			return error_set_errno(err, "process.rlimits[%zu]", i);

@@ -54,11 +54,6 @@ int path_open(int root, const char *path, int flags)
 	return open_resolved(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
 }
 
-int path_open_no_links(int root, const char *path)
-{
-	return open_resolved(root, path, O_PATH | O_NOFOLLOW, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
-}
-
 static int open_directory(int root, const char *path, bool no_links)
 {
 	uint64_t links = no_links ? RESOLVE_NO_SYMLINKS : RESOLVE_NO_MAGICLINKS;

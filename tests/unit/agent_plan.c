@@ -1,0 +1,221 @@
+/* From config.json to the plan: what every field becomes, and which specs are refused. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <linux/capability.h>
+#include <cmocka.h>
+
+#include "guest-agent/order.h"
+#include "guest-agent/plan.h"
+#include "tests/unit/agent_spec.h"
+
+static struct plan *plan_of(json_t *spec, struct error *err)
+{
+	json_t *order = order_around(spec);
+	struct plan *plan = plan_new(order, err);
+
+	json_decref(order);
+	return plan;
+}
+
+static void test_runc_spec(void **state)
+{
+	struct error err = {0};
+	struct plan *plan = plan_of(spec_new(), &err);
+
+	(void)state;
+	if (!plan)
+		fail_msg("%s", err.message);
+	assert_string_equal(plan->process.args[0], "sh");
+	assert_null(plan->process.args[1]);
+	assert_int_equal(plan->process.n_env, 2);
+	assert_int_equal(plan->process.umask, 022);
+	assert_true(plan->process.no_new_privileges);
+	assert_false(plan->process.has_oom_score);
+	assert_true(plan->process.capabilities.bounding ==
+		    (1u << CAP_AUDIT_WRITE | 1u << CAP_KILL | 1u << CAP_NET_BIND_SERVICE));
+	assert_int_equal(plan->process.capabilities.inheritable, 0);
+	assert_int_equal(plan->process.n_rlimits, 1);
+	assert_true(plan->read_only);
+	assert_string_equal(plan->hostname, "runc");
+	assert_false(plan->cgroup_namespace);
+	assert_int_equal(plan->n_mounts, 4);
+	assert_true(plan->mounts[1].options.flags == (MS_NOSUID | MS_STRICTATIME));
+	assert_int_equal(plan->mounts[1].n_data, 2);
+	assert_string_equal(plan->mounts[1].data[1], "size=65536k");
+	assert_true(plan->mounts[3].options.flags & MS_RDONLY);
+	assert_int_equal(plan->stdio[PLAN_STDIN], 1040);
+	assert_int_equal(plan->stdio[PLAN_STDERR], 0);
+	assert_true(plan->n_device_rules > 5);
+	assert_false(plan->device_rules[0].allow);
+	assert_int_equal(plan->device_rules[0].type, 'a');
+	plan_free(plan);
+}
+
+static void test_environment(void **state)
+{
+	json_t *spec = spec_new();
+	struct error err = {0};
+	struct plan *plan;
+
+	(void)state;
+	spec_set(spec, "process/env", "[\"A=1\",\"AB=2\",\"A=3\",\"C=\",\"D==x\",null]");
+	plan = plan_of(spec, &err);
+	assert_non_null(plan);
+	assert_int_equal(plan->process.n_env, 4);
+	assert_string_equal(plan->process.env[0], "A=3");
+	assert_string_equal(plan->process.env[1], "AB=2");
+	assert_string_equal(plan->process.env[2], "C=");
+	assert_string_equal(plan->process.env[3], "D==x");
+	assert_null(plan->process.env[4]);
+	plan_free(plan);
+}
+
+static void test_user(void **state)
+{
+	json_t *spec = spec_new();
+	struct error err = {0};
+	struct plan *plan;
+
+	(void)state;
+	spec_set(spec, "process/user",
+		 "{\"uid\":4294967294,\"gid\":7,\"umask\":63,\"additionalGids\":[1,2,4294967295]}");
+	spec_set(spec, "process/capabilities/bounding/0", "\"CAP_WARP\"");
+	spec_set(spec, "process/rlimits/0/hard", "18446744073709551615e0");
+	spec_set(spec, "process/oomScoreAdj", "-1000");
+	plan = plan_of(spec, &err);
+	assert_non_null(plan);
+	assert_true(plan->process.uid == 4294967294u);
+	assert_int_equal(plan->process.umask, 077);
+	assert_int_equal(plan->process.n_groups, 3);
+	assert_int_equal(json_array_size(plan->warnings), 1);
+	assert_true(plan->process.rlimits[0].limit.rlim_max == RLIM_INFINITY);
+	assert_int_equal(plan->process.oom_score, -1000);
+	plan_free(plan);
+}
+
+static void test_bind(void **state)
+{
+	json_t *spec = spec_new();
+	struct error err = {0};
+	struct plan *plan;
+	json_t *order;
+
+	(void)state;
+	spec_set(spec, "mounts/4",
+		 "{\"destination\":\"a//../b/./c/\",\"source\":\"/srv\",\"options\":[\"rbind\",\"ro\","
+		 "\"rslave\",\"rnosuid\"]}");
+	assert_null(plan_of(json_incref(spec), &err));
+	assert_string_equal(err.message, "mounts[4]: the order names no export for this bind mount");
+	order = order_around(spec);
+	json_object_set_new(order, "mounts", json_pack("{s:{s:s}}", "4", "export", "m4"));
+	plan = plan_new(order, &err);
+	json_decref(order);
+	assert_non_null(plan);
+	assert_string_equal(plan->mounts[4].destination, "/b/c");
+	assert_string_equal(plan->mounts[4].exported, "m4");
+	assert_true(plan->mounts[4].options.flags == (MS_BIND | MS_REC | MS_RDONLY));
+	assert_true(plan->mounts[4].options.propagate == (MS_SLAVE | MS_REC));
+	assert_true(plan->mounts[4].options.tree_set == MOUNT_ATTR_NOSUID);
+	plan_free(plan);
+}
+
+static void expect_error(const char *path, const char *value, const char *message)
+{
+	json_t *spec = spec_new();
+	struct error err = {0};
+	struct plan *plan;
+
+	spec_set(spec, path, value);
+	plan = plan_of(spec, &err);
+	if (plan)
+		fail_msg("%s = %s was accepted", path, value);
+	assert_string_equal(err.message, message);
+}
+
+static void test_refused(void **state)
+{
+	(void)state;
+	expect_error("process", "null", "process property must not be empty");
+	expect_error("process/args", "[]", "process.args must not be empty");
+	expect_error("process/args", "[null]", "process.args must not be empty");
+	expect_error("process/cwd", "\"\"", "process.cwd must not be empty");
+	expect_error("process/cwd", "\"tmp\"", "process.cwd must be an absolute path, not `tmp`");
+	expect_error("process/env/0", "\"PATH\"", "process.env[0]: invalid environment variable: missing '='");
+	expect_error("process/env/0", "\"=x\"", "process.env[0]: invalid environment variable: name cannot be empty");
+	expect_error("process/oomScoreAdj", "1001", "process.oomScoreAdj must be from -1000 to 1000");
+	expect_error("process/rlimits/0/type", "\"RLIMIT_X\"",
+		     "process.rlimits[0].type: invalid rlimit type `RLIMIT_X`");
+	expect_error("process/rlimits/1", "{\"type\":\"RLIMIT_NOFILE\",\"soft\":1,\"hard\":1}",
+		     "process.rlimits[1]: RLIMIT_NOFILE is given twice");
+	expect_error("process/rlimits/0/soft", "2000", "process.rlimits[0]: the soft limit is above the hard limit");
+	expect_error("mounts/0/destination", "\"\"", "mounts[0].destination must not be empty");
+	expect_error("mounts/0/destination", "\"/a/..\"", "mounts[0].destination: a mount over / is not supported");
+	expect_error("mounts/0/type", "\"nfs\"", "mounts[0].type: `nfs` is not supported yet");
+	expect_error("mounts/1/options/0", "\"tmpcopyup\"", "mounts[1].options: tmpcopyup is not supported yet");
+	expect_error("linux/namespaces/0/type", "\"user\"",
+		     "linux.namespaces[0]: a user namespace is not supported yet");
+	expect_error("linux/namespaces/0/type", "\"cgroup\"",
+		     "linux.namespaces: sharing the host's pid namespace is not supported");
+	expect_error("linux/namespaces/0/type", "\"uts\"", "linux.namespaces[3]: uts is given twice");
+	expect_error("linux/namespaces/0/type", "\"pids\"", "linux.namespaces[0].type: `pids` does not exist");
+	expect_error("linux/resources/devices/0/type", "\"x\"",
+		     "linux.resources.devices[0].type must be a, b or c, not `x`");
+	expect_error("linux/resources/devices/0/access", "\"rx\"",
+		     "linux.resources.devices[0].access must be made of r, w and m");
+	expect_error("linux/resources/devices/0/major", "4294967296",
+		     "linux.resources.devices[0]: no such device number");
+	expect_error("linux/rootfsPropagation", "\"ro\"", "linux.rootfsPropagation: `ro` does not exist");
+	expect_error("process/terminal", "true", "process.terminal is not supported yet");
+}
+
+static void expect_order(const char *text, const char *message)
+{
+	json_t *json = json_loads(text, 0, NULL);
+	struct error err = {0};
+	struct order order;
+	int status = order_parse(json, &order, &err);
+
+	if (message) {
+		assert_int_equal(status, -1);
+		assert_string_equal(err.message, message);
+	} else if (status < 0) {
+		fail_msg("%s: %s", text, err.message);
+	}
+	order_clear(&order);
+	json_decref(json);
+}
+
+static void test_orders(void **state)
+{
+	(void)state;
+	expect_order("{}", "order: its name is missing");
+	expect_order("{\"order\":7}", "order: its name is missing");
+	expect_order("{\"order\":\"dance\"}", "unknown order `dance`");
+	expect_order("{\"order\":\"start\"}", "start: id must be a text of 1 to 1024 bytes");
+	expect_order("{\"order\":\"start\",\"id\":\"\"}", "start: id must be a text of 1 to 1024 bytes");
+	expect_order("{\"order\":\"start\",\"id\":\"c\"}", NULL);
+	expect_order("{\"order\":\"kill\",\"id\":\"c\"}", "kill: signal must be a number from 0 to 64");
+	expect_order("{\"order\":\"kill\",\"id\":\"c\",\"signal\":65}", "kill: signal must be a number from 0 to 64");
+	expect_order("{\"order\":\"kill\",\"id\":\"c\",\"signal\":9,\"all\":1}", "order: all must be true or false");
+	expect_order("{\"order\":\"kill\",\"id\":\"c\",\"signal\":9,\"all\":true}", NULL);
+	expect_order("{\"order\":\"delete\",\"id\":\"c\",\"force\":false}", NULL);
+	expect_order("{\"order\":\"create\",\"id\":\"c\"}", "create: spec must be an object");
+	expect_order("{\"order\":\"create\",\"id\":\"c\",\"spec\":{}}", "create: rootfs.export is missing");
+	expect_order("{\"order\":\"create\",\"id\":\"c\",\"spec\":{},\"rootfs\":{\"export\":\"../etc\"}}",
+		     "create: rootfs.export is missing");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_runc_spec), cmocka_unit_test(test_environment), cmocka_unit_test(test_user),
+	    cmocka_unit_test(test_bind),      cmocka_unit_test(test_refused),	  cmocka_unit_test(test_orders),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
