@@ -64,8 +64,7 @@ int vmm_control_status(int control, struct watch *watch, uint32_t *status, struc
 
 int agent_connect(int control, struct watch *watch, struct error *err)
 {
-	struct vmm_request request = {
-	    .version = VMM_CONTROL_VERSION, .operation = VMM_CONNECT, .port = AGENT_PORT};
+	struct vmm_request request = {.version = VMM_CONTROL_VERSION, .operation = VMM_CONNECT, .port = AGENT_PORT};
 	cleanup_close int ours = -1, theirs = -1;
 	struct vmm_reply reply;
 	int ends[2];
@@ -82,6 +81,11 @@ int agent_connect(int control, struct watch *watch, struct error *err)
 	return take_fd(&ours);
 }
 
+static int connection_ended(struct error *err)
+{
+	return error_set(err, ECONNRESET, "the agent in the guest ended the connection");
+}
+
 static int send_all(int agent, struct watch *watch, const void *data, size_t size, struct error *err)
 {
 	const char *position = data;
@@ -94,6 +98,8 @@ static int send_all(int agent, struct watch *watch, const void *data, size_t siz
 				return -1;
 			continue;
 		}
+		if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
+			return connection_ended(err);
 		if (n < 0 && errno != EINTR)
 			return error_set_errno(err, "send an order to the agent");
 		if (n > 0) {
@@ -115,7 +121,9 @@ static int receive_all(int agent, struct watch *watch, void *data, size_t size, 
 			return -1;
 		n = recv(agent, position, size, MSG_DONTWAIT);
 		if (n == 0)
-			return error_set(err, ECONNRESET, "the agent in the guest ended the connection");
+			return connection_ended(err);
+		if (n < 0 && errno == ECONNRESET)
+			return connection_ended(err);
 		if (n < 0 && errno != EAGAIN && errno != EINTR)
 			return error_set_errno(err, "receive the agent's answer");
 		if (n > 0) {
@@ -163,7 +171,8 @@ static int refusal(const json_t *answer, struct error *err)
 	const char *text = json_string_value(json_object_get(answer, "error"));
 	json_int_t code = json_integer_value(json_object_get(answer, "code"));
 
-	error_set(err, code > 0 && code < 4096 ? (int)code : 0, "%s", text ? text : "the agent refused without a reason");
+	error_set(err, code > 0 && code < 4096 ? (int)code : 0, "%s",
+		  text ? text : "the agent refused without a reason");
 	make_printable(err->message);
 	return -1;
 }

@@ -18,6 +18,13 @@
 #define END_TIMEOUT_MS 10000
 #define LOCK_POLL_NS 10000000
 
+static void forget_state(struct container *container)
+{
+	if (container->has_state)
+		state_release(&container->state);
+	container->has_state = false;
+}
+
 void container_close(struct container *container)
 {
 	if (container->folder >= 0)
@@ -25,8 +32,7 @@ void container_close(struct container *container)
 	if (container->root >= 0)
 		close(container->root);
 	free(container->id);
-	if (container->has_state)
-		state_release(&container->state);
+	forget_state(container);
 	*container = CONTAINER_NONE;
 }
 
@@ -69,9 +75,7 @@ static int read_state(struct container *container, struct error *err)
 	cleanup_free char *text = NULL;
 	size_t size;
 
-	if (container->has_state)
-		state_release(&container->state);
-	container->has_state = false;
+	forget_state(container);
 	if (read_file_at(container->folder, CONTAINER_STATE_FILE, STATE_SIZE_MAX, &text, &size, err) < 0)
 		return err && err->code == ENOENT ? 0 : -1;
 	if (state_parse(text, size, &container->state, err) < 0)
@@ -121,7 +125,10 @@ static int take_over(struct container *container, struct error *err)
 	if (flock(container->folder, LOCK_EX | LOCK_NB) < 0 || is_removed(container->folder) ||
 	    read_state(container, err) < 0 || (container->has_state && container->state.stage != STATE_CREATING))
 		return error_set(err, EEXIST, "container with given ID already exists");
-	return container_remove(container, err);
+	if (container_end_processes(container, err) < 0 || container_remove(container, err) < 0)
+		return -1;
+	forget_state(container);
+	return 0;
 }
 
 static int make_folder(struct container *container, struct error *err)

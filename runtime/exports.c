@@ -32,7 +32,8 @@ static bool has_option(const json_t *mount, const char *on, const char *off)
 	bool result = false;
 	size_t index;
 
-	json_array_foreach(json_object_get(mount, "options"), index, option) {
+	json_array_foreach(json_object_get(mount, "options"), index, option)
+	{
 		if (strcmp(json_string_value(option), on) == 0)
 			result = true;
 		else if (off && strcmp(json_string_value(option), off) == 0)
@@ -104,11 +105,8 @@ static int open_rootfs(const struct spec *spec, int bundle, struct exports *expo
 	if (fd < 0)
 		return error_set_errno(err, "invalid rootfs: open `%s`", path);
 	/* Recursive: engines assemble root file systems out of mounts. */
-	exports->list[exports->n++] = (struct export){.name = EXPORT_ROOTFS,
-						      .fd = fd,
-						      .mount = EXPORT_NO_MOUNT,
-						      .recursive = true,
-						      .cache = CACHE_ROOTFS};
+	exports->list[exports->n++] = (struct export){
+	    .name = EXPORT_ROOTFS, .fd = fd, .mount = EXPORT_NO_MOUNT, .recursive = true, .cache = CACHE_ROOTFS};
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
 	length = readlink(link, target, sizeof(target) - 1);
 	if (length < 0)
@@ -128,7 +126,8 @@ static int open_all(const struct spec *spec, int bundle, struct exports *exports
 		return error_set_errno(err, "allocate exports");
 	if (open_rootfs(spec, bundle, exports, err) < 0)
 		return -1;
-	json_array_foreach(mounts, index, mount) {
+	json_array_foreach(mounts, index, mount)
+	{
 		if (!spec_mount_is_bind(mount))
 			continue;
 		if (open_bind_mount(index, mount, bundle, &exports->list[exports->n], err) < 0)

@@ -13,9 +13,10 @@
 #define EXPORT_ROOTFS "rootfs"
 #define EXPORT_NO_MOUNT ((size_t)-1)
 
-struct export {
+struct export
+{
 	char name[24];
-	int fd; /* O_PATH */
+	int fd;	      /* O_PATH */
 	size_t mount; /* index into spec.mounts, or EXPORT_NO_MOUNT */
 	bool read_only;
 	bool recursive;

@@ -58,7 +58,8 @@ int kvm_open(struct error *err)
 	if (version < 0)
 		return error_set_errno(err, KVM_DEVICE " is not KVM");
 	if (version != KVM_API_VERSION)
-		return error_set(err, ENOTSUP, KVM_DEVICE ": API version %d, but hull needs %d: update the host's kernel",
-				 version, KVM_API_VERSION);
+		return error_set(err, ENOTSUP,
+				 KVM_DEVICE ": API version %d, but hull needs %d: update the host's kernel", version,
+				 KVM_API_VERSION);
 	return take_fd(&fd);
 }

@@ -39,11 +39,8 @@ struct materials {
 };
 
 #define MATERIALS_NONE                                                                                                 \
-	((struct materials){.bundle = -1,                                                                              \
-			    .resources = RESOURCES_NONE,                                                               \
-			    .stdio = {.fds = {-1, -1, -1}},                                                            \
-			    .control = -1,                                                                             \
-			    .signals = -1})
+	((struct materials){                                                                                           \
+	    .bundle = -1, .resources = RESOURCES_NONE, .stdio = {.fds = {-1, -1, -1}}, .control = -1, .signals = -1})
 
 static void materials_release(struct materials *materials)
 {

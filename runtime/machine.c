@@ -198,8 +198,8 @@ static int start_fsd(const struct machine_plan *plan, int socket, struct machine
 		const struct export *export = &plan->exports->list[i];
 
 		arguments_add(&arguments, "--export");
-		arguments_add(&arguments, "%s=%d%s%s,cache=%u", export->name, export->fd, export->read_only ? ",ro" : "",
-			      export->recursive ? ",recursive" : "", export->cache);
+		arguments_add(&arguments, "%s=%d%s%s,cache=%u", export->name, export->fd,
+			      export->read_only ? ",ro" : "", export->recursive ? ",recursive" : "", export->cache);
 		keep(&descriptors, export->fd);
 	}
 	spawning.keep = descriptors.list;

@@ -22,8 +22,8 @@
 #define FAILURE 1
 
 static const struct command *const commands[] = {
-    &command_create, &command_start, &command_run,	&command_state,	 &command_kill,
-    &command_delete, &command_list,  &command_spec,	&command_doctor, &command_features,
+    &command_create, &command_start, &command_run,  &command_state,  &command_kill,
+    &command_delete, &command_list,  &command_spec, &command_doctor, &command_features,
 };
 
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -33,7 +33,7 @@ static const struct {
 	const char *name;
 	int status;
 } not_yet[] = {
-    {"exec", 255}, {"ps", FAILURE},     {"pause", FAILURE},  {"resume", FAILURE},
+    {"exec", 255},	 {"ps", FAILURE},     {"pause", FAILURE},      {"resume", FAILURE},
     {"update", FAILURE}, {"events", FAILURE}, {"checkpoint", FAILURE}, {"restore", FAILURE},
 };
 
@@ -42,8 +42,7 @@ static const struct flag global_flags[] = {
     {"log", 0, FLAG_TEXT, offsetof(struct global_options, log), "FILE", "append messages to FILE"},
     {"log-format", 0, FLAG_TEXT, offsetof(struct global_options, log_format), "FORMAT", "text (default) or json"},
     {"debug", 0, FLAG_SWITCH, offsetof(struct global_options, debug), NULL, "say more"},
-    {"systemd-cgroup", 0, FLAG_SWITCH, offsetof(struct global_options, systemd_cgroup), NULL,
-     "accepted as by runc"},
+    {"systemd-cgroup", 0, FLAG_SWITCH, offsetof(struct global_options, systemd_cgroup), NULL, "accepted as by runc"},
     {"criu", 0, FLAG_TEXT, offsetof(struct global_options, criu), "PATH", "accepted as by runc"},
     {"rootless", 0, FLAG_TEXT, offsetof(struct global_options, rootless), "VALUE", "accepted as by runc"},
     {"version", 'v', FLAG_SWITCH, offsetof(struct global_options, version), NULL, "print the version"},
@@ -104,7 +103,8 @@ static int print_command_help(const struct command *command, struct error *err)
 
 static int print_version(struct error *err)
 {
-	return output_text("hull version " HULL_VERSION "\ncommit: " HULL_COMMIT "\nspec: " STATE_OCI_VERSION "\n", err);
+	return output_text("hull version " HULL_VERSION "\ncommit: " HULL_COMMIT "\nspec: " STATE_OCI_VERSION "\n",
+			   err);
 }
 
 static const char *default_root(void)

@@ -29,8 +29,8 @@ static int parse_realtime(const char *name)
 
 	if (!from_max && strncasecmp(name, "RTMIN", 5) != 0)
 		return -1;
-	if (name[5] != '\0' && (name[5] != (from_max ? '-' : '+') ||
-				parse_u64(name + 6, 0, (uint64_t)(SIGRTMAX - SIGRTMIN), &offset) < 0))
+	if (name[5] != '\0' &&
+	    (name[5] != (from_max ? '-' : '+') || parse_u64(name + 6, 0, (uint64_t)(SIGRTMAX - SIGRTMIN), &offset) < 0))
 		return -1;
 	return from_max ? SIGRTMAX - (int)offset : SIGRTMIN + (int)offset;
 }
@@ -88,8 +88,8 @@ void signals_forwarded(sigset_t *set)
 {
 	/* Faults concern hull itself; the rest are notices of the kernel to hull about its own children, terminal
 	 * size and sockets. */
-	static const int kept[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGCHLD, SIGURG, SIGWINCH,
-				   SIGPIPE};
+	static const int kept[] = {SIGSEGV, SIGBUS,  SIGFPE, SIGILL,   SIGTRAP, SIGABRT,
+				   SIGSYS,  SIGCHLD, SIGURG, SIGWINCH, SIGPIPE};
 
 	sigfillset(set);
 	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)

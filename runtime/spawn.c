@@ -94,7 +94,8 @@ static int tie_to_parent(const struct lifeline *lifeline)
 	return 0;
 }
 
-/* Handlers end with the execve; that some signals may stay ignored does no harm to programs in a session of their own. */
+/* Handlers end with the execve; that some signals may stay ignored does no harm to programs in a session of their own.
+ */
 static int unblock_signals(void)
 {
 	sigset_t none;

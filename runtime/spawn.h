@@ -1,6 +1,6 @@
 /*
- * Starting hull-vmm and hull-fsd: a session of their own, /dev/null for stdin, stdout and stderr, no blocked signals, no
- * descriptor but those meant for them.
+ * Starting hull-vmm and hull-fsd: a session of their own, /dev/null for stdin, stdout and stderr, no blocked signals,
+ * no descriptor but those meant for them.
  */
 #pragma once
 
@@ -22,9 +22,9 @@ void arguments_add(struct arguments *arguments, const char *format, ...) __attri
 
 /*
  * Ties a program to the process that starts it, for as long as that wants: when the starter ends, for whatever reason,
- * the kernel kills the program. It is a pipe of which the starter holds the writing end and the program the reading end,
- * set to signal its owner (the program) with SIGKILL when something happens on it. PR_SET_PDEATHSIG would not do: the
- * program changes its uid, which clears it, and the starter could not take it back.
+ * the kernel kills the program. It is a pipe of which the starter holds the writing end and the program the reading
+ * end, set to signal its owner (the program) with SIGKILL when something happens on it. PR_SET_PDEATHSIG would not do:
+ * the program changes its uid, which clears it, and the starter could not take it back.
  */
 struct lifeline {
 	int reader, writer;

@@ -46,7 +46,8 @@ static int check_process(const json_t *process, struct error *err)
 		return error_set(err, EINVAL, "process must be there");
 	if (json_array_size(args) == 0)
 		return error_set(err, EINVAL, "process.args must name a program");
-	json_array_foreach(args, index, word) {
+	json_array_foreach(args, index, word)
+	{
 		if (!json_is_string(word))
 			return error_set(err, EINVAL, "process.args[%zu] must be a string", index);
 	}
@@ -62,10 +63,12 @@ static int check_mounts(const json_t *mounts, struct error *err)
 	const json_t *mount, *option;
 	size_t index, n;
 
-	json_array_foreach(mounts, index, mount) {
+	json_array_foreach(mounts, index, mount)
+	{
 		if (*text_of(mount, "destination") == '\0')
 			return error_set(err, EINVAL, "mounts[%zu].destination must be there", index);
-		json_array_foreach(json_object_get(mount, "options"), n, option) {
+		json_array_foreach(json_object_get(mount, "options"), n, option)
+		{
 			if (!json_is_string(option))
 				return error_set(err, EINVAL, "mounts[%zu].options[%zu] must be a string", index, n);
 		}

@@ -101,7 +101,8 @@ static int parse_annotations(const json_t *object, json_t **annotations, struct 
 		return 0;
 	if (!json_is_object(map))
 		return error_set(err, EINVAL, "`annotations` is not an object");
-	json_object_foreach(map, key, value) {
+	json_object_foreach(map, key, value)
+	{
 		if (!json_is_string(value))
 			return error_set(err, EINVAL, "annotation `%s` is not a string", key);
 	}
@@ -143,9 +144,9 @@ int state_parse(const char *text, size_t size, struct state *state, struct error
 static void set_process(json_t *object, const char *key, const struct process *process)
 {
 	if (process->pid > 0)
-		json_object_set_new(object, key,
-				    json_pack("{s:i, s:I}", "pid", (int)process->pid, "start",
-					      (json_int_t)process->start));
+		json_object_set_new(
+		    object, key,
+		    json_pack("{s:i, s:I}", "pid", (int)process->pid, "start", (json_int_t)process->start));
 }
 
 char *state_format(const struct state *state)

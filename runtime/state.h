@@ -22,10 +22,10 @@ enum state_stage {
 struct state {
 	enum state_stage stage;
 	char *id;
-	char *bundle;	       /* absolute path */
-	char *rootfs;	       /* absolute path */
-	char *created;	       /* RFC 3339 with nanoseconds, UTC */
-	json_t *annotations;   /* object of strings, or NULL */
+	char *bundle;		/* absolute path */
+	char *rootfs;		/* absolute path */
+	char *created;		/* RFC 3339 with nanoseconds, UTC */
+	json_t *annotations;	/* object of strings, or NULL */
 	struct process creator; /* the hull process that makes the container; counts while CREATING */
 	struct process vmm;
 	struct process fsd;

@@ -42,7 +42,7 @@ static int open_any(const struct invocation *invocation, bool force, struct cont
 	return container_open_unread(root, id, container, err);
 }
 
-static int delete(const struct invocation *invocation, bool force, struct error *err)
+static int delete (const struct invocation *invocation, bool force, struct error *err)
 {
 	cleanup_container struct container container = CONTAINER_NONE;
 

@@ -1,7 +1,7 @@
 /*
- * hull doctor: whether this host can run containers in virtual machines, and if not, what to do about it. The last check
- * is the real thing: the guest kernel is booted until its agent reports. Everything it needs for that has no name on the
- * host (memfd, abstract socket), so that nothing can be left.
+ * hull doctor: whether this host can run containers in virtual machines, and if not, what to do about it. The last
+ * check is the real thing: the guest kernel is booted until its agent reports. Everything it needs for that has no name
+ * on the host (memfd, abstract socket), so that nothing can be left.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -119,8 +119,8 @@ static void check_kvm_capabilities(struct examination *examination, int kvm)
 		if (kvm_has(kvm, requirement->capability))
 			continue;
 		missing++;
-		bad(examination, requirement->name, "this KVM does not have it, needed for %s: update the host's kernel",
-		    requirement->purpose);
+		bad(examination, requirement->name,
+		    "this KVM does not have it, needed for %s: update the host's kernel", requirement->purpose);
 	}
 	if (missing > 0)
 		examination->can_boot = false;
@@ -178,8 +178,9 @@ static void check_cgroup(struct examination *examination)
 	if (statfs("/sys/fs/cgroup", &status) == 0 && status.f_type == CGROUP2_SUPER_MAGIC)
 		good("cgroup", "version 2");
 	else
-		bad(examination, "cgroup", "/sys/fs/cgroup is not cgroup v2: boot the host with "
-					   "systemd.unified_cgroup_hierarchy=1, or mount cgroup2 there");
+		bad(examination, "cgroup",
+		    "/sys/fs/cgroup is not cgroup v2: boot the host with "
+		    "systemd.unified_cgroup_hierarchy=1, or mount cgroup2 there");
 }
 
 /* --- the boot ---------------------------------------------------------------------------------------------------- */

@@ -18,21 +18,23 @@
 
 /* What the agent carries out (guest-agent/mount_options.c). */
 static const char *const mount_options[] = {
-    "acl",	   "async",	    "atime",	    "bind",	  "defaults",	   "dev",	 "diratime",
-    "dirsync",	   "exec",	    "iversion",	    "lazytime",	  "loud",	   "mand",	 "noatime",
-    "nodev",	   "nodiratime",    "noexec",	    "noiversion", "nolazytime",	   "nomand",	 "norelatime",
-    "nostrictatime", "nosuid",	    "nosymfollow",  "private",	  "ratime",	   "rbind",	 "rdev",
-    "rdiratime",   "relatime",	    "rexec",	    "rnoatime",	  "rnodev",	   "rnodiratime", "rnoexec",
-    "rnorelatime", "rnostrictatime", "rnosuid",	    "rnosymfollow", "ro",	   "rprivate",	 "rrelatime",
-    "rro",	   "rrw",	    "rshared",	    "rslave",	  "rstrictatime",  "rsuid",	 "rsymfollow",
-    "runbindable", "rw",	    "shared",	    "silent",	  "slave",	   "strictatime", "suid",
-    "symfollow",   "sync",	    "unbindable",   NULL};
+    "acl",	   "async",	     "atime",	   "bind",	   "defaults",
+    "dev",	   "diratime",	     "dirsync",	   "exec",	   "iversion",
+    "lazytime",	   "loud",	     "mand",	   "noatime",	   "nodev",
+    "nodiratime",  "noexec",	     "noiversion", "nolazytime",   "nomand",
+    "norelatime",  "nostrictatime",  "nosuid",	   "nosymfollow",  "private",
+    "ratime",	   "rbind",	     "rdev",	   "rdiratime",	   "relatime",
+    "rexec",	   "rnoatime",	     "rnodev",	   "rnodiratime",  "rnoexec",
+    "rnorelatime", "rnostrictatime", "rnosuid",	   "rnosymfollow", "ro",
+    "rprivate",	   "rrelatime",	     "rro",	   "rrw",	   "rshared",
+    "rslave",	   "rstrictatime",   "rsuid",	   "rsymfollow",   "runbindable",
+    "rw",	   "shared",	     "silent",	   "slave",	   "strictatime",
+    "suid",	   "symfollow",	     "sync",	   "unbindable",   NULL};
 
 static const char *const namespaces[] = {"cgroup", "ipc", "mount", "network", "pid", "uts", NULL};
 
-static const char *const hooks[] = {"prestart",	      "createRuntime", "createContainer",
-				    "startContainer", "poststart",     "poststop",
-				    NULL};
+static const char *const hooks[] = {
+    "prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop", NULL};
 
 static json_t *texts(const char *const *list)
 {
@@ -92,11 +94,11 @@ static json_t *make_linux(void)
 
 static int run(const struct invocation *invocation, struct error *err)
 {
-	json_t *features = json_pack("{s:s, s:s, s:o, s:o, s:o, s:{s:s}, s:[s, s]}", "ociVersionMin", "1.0.0",
-				     "ociVersionMax", STATE_OCI_VERSION, "hooks", supported_hooks(), "mountOptions",
-				     texts(mount_options), "linux", make_linux(), "annotations", "hull.version",
-				     HULL_VERSION, "potentiallyUnsafeConfigAnnotations", VM_MEMORY_ANNOTATION,
-				     VM_VCPUS_ANNOTATION);
+	json_t *features =
+	    json_pack("{s:s, s:s, s:o, s:o, s:o, s:{s:s}, s:[s, s]}", "ociVersionMin", "1.0.0", "ociVersionMax",
+		      STATE_OCI_VERSION, "hooks", supported_hooks(), "mountOptions", texts(mount_options), "linux",
+		      make_linux(), "annotations", "hull.version", HULL_VERSION, "potentiallyUnsafeConfigAnnotations",
+		      VM_MEMORY_ANNOTATION, VM_VCPUS_ANNOTATION);
 
 	(void)invocation;
 	return output_json(features, JSON_INDENT(4), "\n", err);

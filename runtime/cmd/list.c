@@ -73,7 +73,8 @@ static void measure(const json_t *containers, size_t widths[COLUMNS])
 
 	for (size_t column = 0; column < COLUMNS; column++) {
 		widths[column] = COLUMN_MIN;
-		json_array_foreach(containers, i, container) {
+		json_array_foreach(containers, i, container)
+		{
 			format_cell(container, column, cell, sizeof(cell));
 			if (strlen(cell) + COLUMN_GAP > widths[column])
 				widths[column] = strlen(cell) + COLUMN_GAP;
@@ -108,8 +109,7 @@ static int print_table(const json_t *containers, struct error *err)
 		return error_set_errno(err, "format a table");
 	measure(containers, widths);
 	print_row(out, NULL, widths);
-	json_array_foreach(containers, i, container)
-		print_row(out, container, widths);
+	json_array_foreach(containers, i, container) print_row(out, container, widths);
 	if (fclose(out) != 0)
 		return error_set_errno(err, "format a table");
 	return output_text(text, err);

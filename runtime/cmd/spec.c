@@ -50,11 +50,11 @@ static json_t *make_capabilities(void)
 
 static json_t *make_process(void)
 {
-	return json_pack("{s:b, s:{s:i, s:i}, s:o, s:o, s:s, s:o, s:[{s:s, s:i, s:i}], s:b}", "terminal", 1, "user", "uid", 0,
-			 "gid", 0, "args", TEXTS("sh"), "env",
-			 TEXTS("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"), "cwd",
-			 "/", "capabilities", make_capabilities(), "rlimits", "type", "RLIMIT_NOFILE", "hard", 1024, "soft",
-			 1024, "noNewPrivileges", 1);
+	return json_pack("{s:b, s:{s:i, s:i}, s:o, s:o, s:s, s:o, s:[{s:s, s:i, s:i}], s:b}", "terminal", 1, "user",
+			 "uid", 0, "gid", 0, "args", TEXTS("sh"), "env",
+			 TEXTS("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"),
+			 "cwd", "/", "capabilities", make_capabilities(), "rlimits", "type", "RLIMIT_NOFILE", "hard",
+			 1024, "soft", 1024, "noNewPrivileges", 1);
 }
 
 static void add_mount(json_t *mounts, const char *destination, const char *type, const char *source, json_t *options)
@@ -82,8 +82,7 @@ static json_t *make_mounts(bool rootless)
 		add_mount(mounts, "/sys", "none", "/sys", TEXTS("rbind", "nosuid", "noexec", "nodev", "ro"));
 	else
 		add_mount(mounts, "/sys", "sysfs", "sysfs", TEXTS("nosuid", "noexec", "nodev", "ro"));
-	add_mount(mounts, "/sys/fs/cgroup", "cgroup", "cgroup",
-		  TEXTS("nosuid", "noexec", "nodev", "relatime", "ro"));
+	add_mount(mounts, "/sys/fs/cgroup", "cgroup", "cgroup", TEXTS("nosuid", "noexec", "nodev", "relatime", "ro"));
 	return mounts;
 }
 
@@ -126,9 +125,9 @@ static json_t *make_linux(bool rootless)
 
 static json_t *make_spec(bool rootless)
 {
-	return json_pack("{s:s, s:o, s:{s:s, s:b}, s:s, s:o, s:o}", "ociVersion", "1.0.2-dev", "process", make_process(),
-			 "root", "path", "rootfs", "readonly", 1, "hostname", "runc", "mounts", make_mounts(rootless),
-			 "linux", make_linux(rootless));
+	return json_pack("{s:s, s:o, s:{s:s, s:b}, s:s, s:o, s:o}", "ociVersion", "1.0.2-dev", "process",
+			 make_process(), "root", "path", "rootfs", "readonly", 1, "hostname", "runc", "mounts",
+			 make_mounts(rootless), "linux", make_linux(rootless));
 }
 
 /* jansson indents with spaces only; runc writes tabs. Indentation is what stands at the head of a line: a newline never
