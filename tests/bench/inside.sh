@@ -5,7 +5,8 @@
 #   inside.sh wall|icount BUILD OUT RUNS
 set -u
 mode=$1 build=$2 out=$3 runs=$4
-bundle=/scratch/bundle idle=/scratch/idle memory=256
+bundle=/scratch/bundle idle=/scratch/idle
+runtime=$(cd "$(dirname "$0")/../../runtime" && pwd)
 
 # Everything is copied to the scratch disk, and run once before it is measured: the build machine's root comes over 9p.
 cp -r "$build/bin" "$build/share" "$build/bench/initramfs.cpio" /scratch/
@@ -20,9 +21,13 @@ jq '.process.terminal = false | .process.args = ["/bin/true"]' "$bundle/spec.jso
 jq --arg root "$bundle/rootfs" '.process.terminal = false | .process.args = ["/bin/sleep", "1000"] | .root.path = $root' \
 	"$bundle/spec.json" >"$idle/config.json"
 
-# QEMU at its leanest: none of the devices that microvm has by default. The kernel's command line is hull's own.
-# shellcheck disable=SC2016
-command_line=$(sed -n 's/^#define KERNEL_CMDLINE "\(.*\)"$/\1/p' "$(dirname "$0")/../../runtime/kernel_cmdline.h")
+# QEMU at its leanest: none of the devices that microvm has by default. Memory and the kernel's command line are hull's own.
+memory=$(sed -n 's/^#define VM_MEMORY_DEFAULT (\([0-9]*\)ull << 20)$/\1/p' "$runtime/vm_size.h")
+command_line=$(printf '#include "%s"\nKERNEL_CMDLINE\n' "$runtime/kernel_cmdline.h" | cpp -P | tail -n 1 | sed 's/" *"//g; s/^"//; s/"$//')
+[ -n "$memory" ] && [ -n "$command_line" ] || {
+	echo "bench: cannot find hull's memory size or kernel command line" >&2
+	exit 1
+}
 microvm=(qemu-system-x86_64 -M microvm,accel=kvm,pit=off,pic=off,rtc=off,isa-serial=off -cpu host -m $memory -nodefaults -no-user-config
 	-display none -no-reboot -kernel /scratch/share/hull/vmlinux -initrd /scratch/initramfs.cpio)
 
