@@ -12,11 +12,10 @@
  * for READ and WRITE (the data then travels in the packet, and the VMM cuts what is larger than FS_PAYLOAD_MAX into
  * several requests). RELEASE of a handle closes the VMM's descriptor and is passed on.
  *
- * Three kinds of WRITE always go to the file server: those that the guest wants on stable storage before they return
- * (O_DSYNC in fuse_write_in.flags), since the VMM must not wait for a disk's cache; those on a handle whose descriptor
- * came with FS_READS_ONLY; and those on a handle for which the file server has later sent FS_WRITES_TO_SERVER, a message
- * without a FUSE answer. The last two are set-user-ID and set-group-ID files: the VMM has no CAP_FSETID, so its writes
- * would clear those bits where the guest's root keeps them.
+ * Two kinds of WRITE always go to the file server: those on a handle whose descriptor came with FS_READS_ONLY, and those
+ * on a handle for which the file server has later sent FS_WRITES_TO_SERVER, a message without a FUSE answer. These are
+ * set-user-ID and set-group-ID files: the VMM has no CAP_FSETID, so its writes would clear those bits where the guest's
+ * root keeps them.
  *
  * Handles are small numbers from 1 to FS_HANDLE_MAX, chosen by the file server, reused after RELEASE.
  */

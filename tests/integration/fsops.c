@@ -224,7 +224,7 @@ static int make_kind(unsigned kind, const char *path)
 	case 5:
 		return mknod(path, S_IFCHR | 0644, makedev(1, 3));
 	case 6:
-		return mknod(path, S_IFBLK | 0644, makedev(7, 300));
+		return mknod(path, S_IFBLK | 0644, makedev(240, 300));
 	default:
 		return symlink("nowhere", path);
 	}
@@ -1342,7 +1342,7 @@ static void many_open(void)
 
 int main(int argc, char **argv)
 {
-	setvbuf(stdout, NULL, _IOFBF, 1 << 16);
+	setvbuf(stdout, NULL, _IOLBF, 1 << 12);
 	umask(022);
 	if (argc != 2 || mkdir(argv[1], 0755) < 0 || chdir(argv[1]) < 0) {
 		fprintf(stderr, "usage: fsops DIRECTORY (which must not exist): %s\n", strerror(errno));

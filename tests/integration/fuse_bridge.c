@@ -209,7 +209,7 @@ static void serve(size_t size)
 
 	if (header->opcode == FUSE_READ && descriptors[fh]) {
 		serve_read(header, (void *)(header + 1));
-	} else if (header->opcode == FUSE_WRITE && descriptors[fh] && !reads_only[fh] && !(write_in->flags & O_DSYNC)) {
+	} else if (header->opcode == FUSE_WRITE && descriptors[fh] && !reads_only[fh]) {
 		serve_write(header, write_in);
 	} else if (header->opcode == FUSE_WRITE && write_in->size > FS_PAYLOAD_MAX) {
 		write_in_parts();

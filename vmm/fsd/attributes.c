@@ -29,7 +29,6 @@ static uint32_t encode_device(uint32_t major, uint32_t minor)
 void attributes_fill(const struct server *server, const struct inode *inode, const struct statx *st,
 		     struct fuse_attr *attr)
 {
-	(void)server;
 	attr->ino = st->stx_ino;
 	attr->size = st->stx_size;
 	attr->blocks = st->stx_blocks;
@@ -45,7 +44,7 @@ void attributes_fill(const struct server *server, const struct inode *inode, con
 	attr->gid = st->stx_gid;
 	attr->rdev = encode_device(st->stx_rdev_major, st->stx_rdev_minor);
 	attr->blksize = st->stx_blksize;
-	attr->flags = inode->submount ? FUSE_ATTR_SUBMOUNT : 0;
+	attr->flags = server->submounts && inode->submount ? FUSE_ATTR_SUBMOUNT : 0;
 }
 
 static int answer_root(const struct server *server, struct request *request)

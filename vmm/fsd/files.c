@@ -13,9 +13,9 @@
 
 #include "vmm/fsd/identity.h"
 
-/* What of the guest's flags reaches the host. O_APPEND, O_DSYNC and O_SYNC do not: they come with each WRITE, since a
- * process can change them later, and writing back a mapped page must not append. O_DIRECT is between the process and
- * the guest's page cache. */
+/* What of the guest's flags reaches the host. O_APPEND does not: it comes with each WRITE, since a process can change
+ * it later, and writing back a mapped page must not append. For O_SYNC and O_DSYNC the guest's kernel lets an FSYNC
+ * follow each write. O_DIRECT is between the process and the guest's page cache. */
 #define HOST_FLAGS (O_ACCMODE | O_TRUNC | O_NOATIME)
 
 /* Never waits, neither for a lease nor for what somebody puts in a regular file's place. */
@@ -252,19 +252,6 @@ int do_read(struct server *server, struct request *request)
 	return 0;
 }
 
-static int write_flags(uint32_t flags)
-{
-	int result = 0;
-
-	if (flags & O_APPEND)
-		result |= RWF_APPEND;
-	if ((flags & O_SYNC) == O_SYNC)
-		result |= RWF_SYNC;
-	else if (flags & O_DSYNC)
-		result |= RWF_DSYNC;
-	return result;
-}
-
 int do_write(struct server *server, struct request *request)
 {
 	const struct fuse_write_in *in = request_take(request, sizeof(*in));
@@ -278,7 +265,7 @@ int do_write(struct server *server, struct request *request)
 		return -EINVAL;
 	if (in->write_flags & FUSE_WRITE_KILL_SUIDGID)
 		identity_drop_fsetid();
-	size = pwritev2(handle->fd, &data, 1, (off_t)in->offset, write_flags(in->flags));
+	size = pwritev2(handle->fd, &data, 1, (off_t)in->offset, in->flags & O_APPEND ? RWF_APPEND : 0);
 	if (size < 0)
 		size = failure();
 	if (in->write_flags & FUSE_WRITE_KILL_SUIDGID)

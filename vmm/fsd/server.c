@@ -17,7 +17,6 @@
  *   AUTO_INVAL_DATA                          what others write on the host is seen
  *   DO_READDIRPLUS, READDIRPLUS_AUTO         names and attributes in one request where the guest uses them
  *   CACHE_SYMLINKS                           the target of a link inode never changes
- *   SUBMOUNTS                                a device number for each export: inode numbers are only unique in one
  *   HANDLE_KILLPRIV_V2, SETXATTR_EXT         set-user-ID bits are cleared here, by the operation that requires it;
  * without it the guest would ask for security.capability before each write Not wanted: WRITEBACK_CACHE (the host would
  * see writes late), POSIX_LOCKS and FLOCK_LOCKS (a lock that is waited for could not be interrupted: virtio-fs has no
@@ -27,7 +26,7 @@
 #define WANTED_FLAGS                                                                                                   \
 	(FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS | FUSE_ASYNC_DIO | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES |             \
 	 FUSE_MAX_PAGES | FUSE_DONT_MASK | FUSE_POSIX_ACL | FUSE_AUTO_INVAL_DATA | FUSE_DO_READDIRPLUS |               \
-	 FUSE_READDIRPLUS_AUTO | FUSE_CACHE_SYMLINKS | FUSE_SUBMOUNTS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT)
+	 FUSE_READDIRPLUS_AUTO | FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT)
 
 /* Without these the answers would be misunderstood, or modes be wrong. */
 #define REQUIRED_FLAGS (FUSE_DONT_MASK | FUSE_POSIX_ACL | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT | FUSE_MAX_PAGES)
@@ -53,6 +52,7 @@ static int do_init(struct server *server, struct request *request)
 	}
 	/* A guest that starts over has forgotten everything. */
 	forget_session(server);
+	server->submounts = in->flags & WANTED_FLAGS & FUSE_SUBMOUNTS;
 	out = request_answer(request, sizeof(*out));
 	out->major = FUSE_KERNEL_VERSION;
 	out->minor = FUSE_KERNEL_MINOR_VERSION;

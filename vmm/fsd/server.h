@@ -51,6 +51,7 @@ struct server {
 	struct export exports[EXPORTS_MAX];
 	unsigned export_count;
 	struct directory_buffer directory;
+	bool submounts; /* negotiated */
 	/* Called when the VMM must not write to a handle any more (FS_WRITES_TO_SERVER). */
 	void (*revoke_writes)(struct server *server, uint32_t handle);
 	void *owner;

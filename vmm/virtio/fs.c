@@ -403,9 +403,8 @@ static bool serve_here(struct fs *fs, struct fs_request *request)
 		serve_read(fs, request, fd);
 		return true;
 	case FUSE_WRITE:
-		/* What has to be on the disk before the answer would keep this thread waiting. */
-		fd = request->arguments.write.flags & O_DSYNC ? -1
-							      : descriptor_get(fs, request->arguments.write.fh, true);
+		/* For O_SYNC the guest's kernel lets an FSYNC follow. */
+		fd = descriptor_get(fs, request->arguments.write.fh, true);
 		if (fd < 0)
 			return false;
 		serve_write(fs, request, fd);
