@@ -17,11 +17,17 @@
  *   AUTO_INVAL_DATA                          what others write on the host is seen
  *   DO_READDIRPLUS, READDIRPLUS_AUTO         names and attributes in one request where the guest uses them
  *   CACHE_SYMLINKS                           the target of a link inode never changes
- *   HANDLE_KILLPRIV_V2, SETXATTR_EXT         set-user-ID bits are cleared here, by the operation that requires it;
- * without it the guest would ask for security.capability before each write Not wanted: WRITEBACK_CACHE (the host would
- * see writes late), POSIX_LOCKS and FLOCK_LOCKS (a lock that is waited for could not be interrupted: virtio-fs has no
- * FUSE_INTERRUPT; the guest's own locks hold between all who are in the sandbox), EXPORT_SUPPORT (inodes are not found
- * again once forgotten).
+ *   HANDLE_KILLPRIV_V2, SETXATTR_EXT         set-user-ID bits are cleared here, by the operation that requires it
+ *                                            (without it the guest asks for security.capability before each write)
+ *
+ * Not wanted:
+ *
+ *   WRITEBACK_CACHE                          the host would see writes late
+ *   POSIX_LOCKS, FLOCK_LOCKS                 waiting for a lock could not be interrupted, since virtio-fs passes no
+ *                                            FUSE_INTERRUPT; the guest's own locks hold within the sandbox
+ *   EXPORT_SUPPORT                           inodes are not found again once forgotten
+ *   SUBMOUNTS                                would give each export a device number, but in Linux 6.1 a submount has no
+ *                                            ACLs
  */
 #define WANTED_FLAGS                                                                                                   \
 	(FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS | FUSE_ASYNC_DIO | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES |             \
