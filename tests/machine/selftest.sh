@@ -136,7 +136,7 @@ SECONDS=0
 output=$("$run" --timeout 15 --out "$mark" sleep 1000 </dev/null 2>&1)
 is "time-out: status" 124 $?
 is "time-out: message" "machine: timed out after 15 seconds" "$(head -n 1 <<<"$output")"
-[ $SECONDS -lt 20 ] && [ "$(machines "$mark")" -eq 0 ]
+[ $SECONDS -lt 40 ] && [ "$(machines "$mark")" -eq 0 ]
 result $? "time-out: no QEMU left"
 output=$("$run" --out "$mark" sh -c 'echo c >/proc/sysrq-trigger' </dev/null 2>&1)
 is "a panic: status" 125 $?
@@ -154,11 +154,11 @@ for signal in INT TERM KILL; do
 	wait $! 2>/dev/null
 done
 # The cache on a disk that is full.
-mkdir small && "$run" --timeout 60 sh -c 'mount -t tmpfs -o size=3m tmpfs "$0" && HULL_CACHE=$0 "$1" true' "$PWD/small" "$run" </dev/null >out 2>err
+mkdir small && "$run" --timeout 200 sh -c 'mount -t tmpfs -o size=3m tmpfs "$0" && HULL_CACHE=$0 "$1" true' "$PWD/small" "$run" </dev/null >out 2>err
 is "a full cache: status" 125 $?
 grep -q '^machine: ' err
 result $? "a full cache: message" "$(cat err)"
-output=$("$run" --timeout 100 --disk 1 sh -c 'head -c 2G /dev/zero >/scratch/big' </dev/null 2>&1)
+output=$("$run" --timeout 400 --disk 1 sh -c 'head -c 2G /dev/zero >/scratch/big' </dev/null 2>&1)
 [ $? -eq 1 ] && grep -q 'No space left' <<<"$output"
 result $? "a full scratch disk" "$output"
 
