@@ -7,10 +7,14 @@
  *   rcupdate.rcu_expedited=1 namespaces, mounts and cgroups are made without waiting for ticks
  *   pci=lastbus=0            there is one bus
  *   swiotlb=noforce          no bounce buffers: all of memory can be reached by the devices
+ *   dummy.numdummies=0       no network interface dummy0 that nobody asked for
  */
 #pragma once
 
-#define KERNEL_CMDLINE "quiet panic=-1 reboot=t,f noreplace-smp rcupdate.rcu_expedited=1 pci=lastbus=0 swiotlb=noforce"
+/* One line, which tests/bench reads too. */
+// clang-format off
+#define KERNEL_CMDLINE "quiet panic=-1 reboot=t,f noreplace-smp rcupdate.rcu_expedited=1 pci=lastbus=0 swiotlb=noforce dummy.numdummies=0"
+// clang-format on
 
 /* Added with the VMM's debug console; the last word wins over "quiet". */
 #define KERNEL_CMDLINE_CONSOLE KERNEL_CMDLINE " loglevel=7 earlyprintk=serial,ttyS0,keep"
