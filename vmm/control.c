@@ -29,12 +29,14 @@ struct client {
 	TAILQ_ENTRY(client) link;
 };
 
+TAILQ_HEAD(client_list, client);
+
 struct control {
 	struct virtio_device *vsock;
 	struct loop *loop;
 	struct loop_source listener;
 	struct loop_timer pause;
-	TAILQ_HEAD(, client) clients;
+	struct client_list clients;
 	unsigned client_count;
 };
 
@@ -230,11 +232,12 @@ struct control *control_new(int listen_fd, struct virtio_device *vsock, struct l
 
 void control_free(struct control *control)
 {
-	struct client *client;
+	struct client *client, *next;
 
 	if (!control)
 		return;
-	while ((client = TAILQ_FIRST(&control->clients))) {
+	for (client = TAILQ_FIRST(&control->clients); client; client = next) {
+		next = TAILQ_NEXT(client, link);
 		if (client->waiting)
 			reply(client, ECONNRESET, 0);
 		client_free(client);

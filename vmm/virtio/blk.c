@@ -27,7 +27,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "common/cleanup.h"
 #include "common/log.h"
 #include "vmm/virtio/devices.h"
 
@@ -607,8 +606,9 @@ static void fill_config(struct blk *blk)
 
 struct virtio_device *blk_new(int fd, bool readonly, const char *serial, struct loop *loop, struct error *err)
 {
-	cleanup_free struct blk *blk = NULL;
-	uint64_t size;
+	struct request *requests;
+	struct blk *blk;
+	uint64_t size = 0;
 
 	if (serial && strlen(serial) > BLK_SERIAL_MAX) {
 		error_set(err, EINVAL, "disk serial number \"%s\" is longer than %d bytes", serial, BLK_SERIAL_MAX);
@@ -617,14 +617,16 @@ struct virtio_device *blk_new(int fd, bool readonly, const char *serial, struct 
 	if (check_access(fd, readonly, err) < 0 || disk_size(fd, &size, err) < 0)
 		return NULL;
 	blk = calloc(1, sizeof(*blk));
-	if (blk)
-		blk->requests = calloc(REQUESTS_MAX, sizeof(*blk->requests));
-	if (!blk || !blk->requests) {
+	requests = calloc(REQUESTS_MAX, sizeof(*requests));
+	if (!blk || !requests) {
 		error_set_errno(err, "disk");
+		free(requests);
+		free(blk);
 		return NULL;
 	}
 	blk->base.operations = &blk_operations;
 	blk->base.loop = loop;
+	blk->requests = requests;
 	blk->fd = fd;
 	blk->readonly = readonly;
 	blk->capacity = size / SECTOR;
@@ -633,5 +635,5 @@ struct virtio_device *blk_new(int fd, bool readonly, const char *serial, struct 
 	blk->again = (struct loop_timer){.handle = again, .owner = blk};
 	fill_config(blk);
 	make_ring(blk);
-	return &take_pointer(blk)->base;
+	return &blk->base;
 }

@@ -103,6 +103,7 @@ struct vsock_connection {
 
 TAILQ_HEAD(connection_list, vsock_connection);
 LIST_HEAD(connection_bucket, vsock_connection);
+TAILQ_HEAD(registration_list, registration);
 
 /* A port that the guest may connect to, once. */
 struct registration {
@@ -124,7 +125,7 @@ struct vsock {
 	struct connection_list pending;
 	struct connection_list dirty; /* output was put into the buffer and not yet flushed */
 	struct connection_bucket buckets[BUCKETS];
-	TAILQ_HEAD(, registration) registrations;
+	struct registration_list registrations;
 	unsigned registration_count;
 	struct reset resets[RESETS_MAX];
 	unsigned reset_first, reset_count;
@@ -1085,16 +1086,20 @@ static void vsock_notify(struct virtio_device *device, unsigned queue)
 static void vsock_free(struct virtio_device *device)
 {
 	struct vsock *vsock = vsock_of(device);
-	struct vsock_connection *connection;
+	struct vsock_connection *connection, *next_connection;
+	struct registration *registration, *next;
 
 	loop_timer_cancel(device->loop, &vsock->again);
 	loop_timer_cancel(device->loop, &vsock->stall);
-	while ((connection = TAILQ_FIRST(&vsock->connections))) {
+	for (connection = TAILQ_FIRST(&vsock->connections); connection; connection = next_connection) {
+		next_connection = TAILQ_NEXT(connection, all);
 		request_done(connection, ECONNRESET);
 		connection_free(connection);
 	}
-	while (!TAILQ_EMPTY(&vsock->registrations))
-		registration_free(vsock, TAILQ_FIRST(&vsock->registrations));
+	for (registration = TAILQ_FIRST(&vsock->registrations); registration; registration = next) {
+		next = TAILQ_NEXT(registration, link);
+		registration_free(vsock, registration);
+	}
 	free(vsock);
 }
 
