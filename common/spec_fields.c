@@ -304,19 +304,15 @@ struct walk {
 	size_t used;
 };
 
-static void append(struct walk *walk, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void append(struct walk *walk, const char *format, ...)
+static void append(struct walk *walk, const char *text, size_t length)
 {
-	size_t room = sizeof(walk->path) - walk->used;
-	va_list args;
-	int n;
+	size_t room = sizeof(walk->path) - 1 - walk->used;
 
-	va_start(args, format);
-	n = vsnprintf(walk->path + walk->used, room, format, args);
-	va_end(args);
-	if (n > 0)
-		walk->used += (size_t)n < room ? (size_t)n : room - 1;
+	if (length > room)
+		length = room;
+	memcpy(walk->path + walk->used, text, length);
+	walk->used += length;
+	walk->path[walk->used] = '\0';
 }
 
 static void cut(struct walk *walk, size_t used)
@@ -334,9 +330,10 @@ static int walk_elements(struct walk *walk, const char *rest, const json_t *arra
 	size_t used = walk->used;
 
 	for (size_t i = 0; i < json_array_size(array); i++) {
+		char index[24];
 		int status;
 
-		append(walk, "[%zu]", i);
+		append(walk, index, (size_t)snprintf(index, sizeof(index), "[%zu]", i));
 		status = walk_from(walk, rest, json_array_get(array, i));
 		cut(walk, used);
 		if (status < 0)
@@ -355,7 +352,8 @@ static int walk_members(struct walk *walk, const char *rest, const json_t *objec
 	{
 		int status;
 
-		append(walk, "%s%s", used ? "." : "", name);
+		append(walk, used ? "." : "", used ? 1 : 0);
+		append(walk, name, strlen(name));
 		status = walk_from(walk, rest, value);
 		cut(walk, used);
 		if (status < 0)
@@ -366,11 +364,16 @@ static int walk_members(struct walk *walk, const char *rest, const json_t *objec
 
 static int walk_member(struct walk *walk, const char *name, size_t length, const char *rest, const json_t *object)
 {
+	const json_t *value = json_object_getn(object, name, length);
 	size_t used = walk->used;
 	int status;
 
-	append(walk, "%s%.*s", used ? "." : "", (int)length, name);
-	status = walk_from(walk, rest, json_object_getn(object, name, length));
+	/* Most fields are absent: nothing is spent on their paths. */
+	if (!value)
+		return 0;
+	append(walk, used ? "." : "", used ? 1 : 0);
+	append(walk, name, length);
+	status = walk_from(walk, rest, value);
 	cut(walk, used);
 	return status;
 }
@@ -400,9 +403,16 @@ static int walk_from(struct walk *walk, const char *pattern, const json_t *value
 
 int spec_fields_walk(const json_t *config, spec_visit *visit, void *context)
 {
+	struct walk walk;
+
+	walk.visit = visit;
+	walk.context = context;
 	for (size_t i = 0; i < n_spec_fields; i++) {
-		struct walk walk = {.field = &spec_fields[i], .visit = visit, .context = context};
-		int status = walk_from(&walk, spec_fields[i].path, config);
+		int status;
+
+		walk.field = &spec_fields[i];
+		cut(&walk, 0);
+		status = walk_from(&walk, spec_fields[i].path, config);
 
 		if (status < 0)
 			return status;

@@ -17,103 +17,146 @@ enum {
 	WANTED = BPF_REG_3, /* the kinds of access that no rule has decided yet */
 	MAJOR = BPF_REG_4,
 	MINOR = BPF_REG_5,
+	DEVICE = BPF_REG_6, /* type, major and minor in one */
+	SCRATCH = BPF_REG_7,
 };
 
-static struct bpf_insn instruction(uint8_t code, unsigned to, unsigned from, int offset, int32_t immediate)
+/* Every branch costs the kernel's verifier some ten thousand instructions, more than all else about starting a
+ * container in a cgroup. So most rules are one comparison of one number, and what allows jumps to one common end.
+ *
+ * The kernel's device numbers have 12 and 20 bits. */
+#define MAJOR_BITS 12
+#define MINOR_BITS 20
+
+struct program {
+	struct bpf_insn *code;
+	size_t n;
+};
+
+/* Jump offsets that are filled in when the common ends are placed. */
+#define TO_ALLOW 0x7fff
+#define TO_DENY 0x7ffe
+
+static void emit(struct program *program, uint8_t code, unsigned to, unsigned from, int offset, int32_t immediate)
 {
-	return (struct bpf_insn){
+	program->code[program->n++] = (struct bpf_insn){
 	    .code = code, .dst_reg = to & 0xf, .src_reg = from & 0xf, .off = (int16_t)offset, .imm = immediate};
 }
 
-static struct bpf_insn load(unsigned to, size_t offset)
+static void load(struct program *program, unsigned to, size_t offset)
 {
-	return instruction(BPF_LDX | BPF_W | BPF_MEM, to, CONTEXT, (int)offset, 0);
+	emit(program, BPF_LDX | BPF_W | BPF_MEM, to, CONTEXT, (int)offset, 0);
 }
 
-static struct bpf_insn set(unsigned to, int32_t value)
+static void compile_prologue(struct program *program)
 {
-	return instruction(BPF_ALU | BPF_MOV | BPF_K, to, 0, 0, value);
+	load(program, TYPE, offsetof(struct bpf_cgroup_dev_ctx, access_type));
+	emit(program, BPF_ALU | BPF_MOV | BPF_X, WANTED, TYPE, 0, 0);
+	emit(program, BPF_ALU | BPF_AND | BPF_K, TYPE, 0, 0, 0xffff);
+	emit(program, BPF_ALU | BPF_RSH | BPF_K, WANTED, 0, 0, 16);
+	load(program, MAJOR, offsetof(struct bpf_cgroup_dev_ctx, major));
+	load(program, MINOR, offsetof(struct bpf_cgroup_dev_ctx, minor));
+	emit(program, BPF_ALU64 | BPF_MOV | BPF_X, DEVICE, TYPE, 0, 0);
+	emit(program, BPF_ALU64 | BPF_LSH | BPF_K, DEVICE, 0, 0, MAJOR_BITS);
+	emit(program, BPF_ALU64 | BPF_OR | BPF_X, DEVICE, MAJOR, 0, 0);
+	emit(program, BPF_ALU64 | BPF_LSH | BPF_K, DEVICE, 0, 0, MINOR_BITS);
+	emit(program, BPF_ALU64 | BPF_OR | BPF_X, DEVICE, MINOR, 0, 0);
 }
 
-static struct bpf_insn copy(unsigned to, unsigned from)
+static int32_t type_of(const struct device_rule *rule)
 {
-	return instruction(BPF_ALU | BPF_MOV | BPF_X, to, from, 0, 0);
+	return rule->type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR;
 }
 
-static struct bpf_insn and (unsigned to, int32_t mask)
+static bool names_one_device(const struct device_rule *rule)
 {
-	return instruction(BPF_ALU | BPF_AND | BPF_K, to, 0, 0, mask);
+	return rule->type != 'a' && rule->major >= 0 && rule->minor >= 0;
 }
 
-static struct bpf_insn shift_right(unsigned to, int32_t bits)
+static bool is_possible(const struct device_rule *rule)
 {
-	return instruction(BPF_ALU | BPF_RSH | BPF_K, to, 0, 0, bits);
+	return rule->major < 1 << MAJOR_BITS && rule->minor < 1 << MINOR_BITS && rule->access != 0;
 }
 
-/* 32-bit comparison: numbers above 2^31 must not be sign-extended. */
-static struct bpf_insn jump(uint8_t condition, unsigned left, int32_t right, int offset)
+/* SCRATCH = the rule's device, as in DEVICE. */
+static void load_device(struct program *program, const struct device_rule *rule)
 {
-	return instruction(BPF_JMP32 | condition | BPF_K, left, 0, offset, right);
-}
+	uint64_t device =
+	    ((uint64_t)type_of(rule) << MAJOR_BITS | (uint64_t)rule->major) << MINOR_BITS | (uint64_t)rule->minor;
 
-static struct bpf_insn leave(void)
-{
-	return instruction(BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
-}
-
-static size_t compile_prologue(struct bpf_insn *code)
-{
-	size_t n = 0;
-
-	code[n++] = load(TYPE, offsetof(struct bpf_cgroup_dev_ctx, access_type));
-	code[n++] = copy(WANTED, TYPE);
-	code[n++] = and(TYPE, 0xffff);
-	code[n++] = shift_right(WANTED, 16);
-	code[n++] = load(MAJOR, offsetof(struct bpf_cgroup_dev_ctx, major));
-	code[n++] = load(MINOR, offsetof(struct bpf_cgroup_dev_ctx, minor));
-	return n;
+	emit(program, BPF_LD | BPF_DW | BPF_IMM, SCRATCH, 0, 0, (int32_t)device);
+	emit(program, 0, 0, 0, 0, (int32_t)(device >> 32));
 }
 
 /* Jumps over the body of `body` instructions unless the device is the rule's. */
-static size_t compile_match(const struct device_rule *rule, size_t body, struct bpf_insn *code)
+static void compile_match(struct program *program, const struct device_rule *rule, int body)
 {
-	size_t tests = (rule->type != 'a') + (rule->major >= 0) + (rule->minor >= 0);
-	size_t n = 0;
+	int tests = (rule->type != 'a') + (rule->major >= 0) + (rule->minor >= 0);
 
-	if (rule->type != 'a') {
-		int32_t type = rule->type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR;
-
-		code[n++] = jump(BPF_JNE, TYPE, type, (int)(--tests + body));
+	if (names_one_device(rule)) {
+		load_device(program, rule);
+		emit(program, BPF_JMP | BPF_JNE | BPF_X, DEVICE, SCRATCH, body, 0);
+		return;
 	}
+	if (rule->type != 'a')
+		emit(program, BPF_JMP32 | BPF_JNE | BPF_K, TYPE, 0, --tests + body, type_of(rule));
 	if (rule->major >= 0)
-		code[n++] = jump(BPF_JNE, MAJOR, (int32_t)rule->major, (int)(--tests + body));
+		emit(program, BPF_JMP32 | BPF_JNE | BPF_K, MAJOR, 0, --tests + body, (int32_t)rule->major);
 	if (rule->minor >= 0)
-		code[n++] = jump(BPF_JNE, MINOR, (int32_t)rule->minor, (int)(--tests + body));
-	return n;
+		emit(program, BPF_JMP32 | BPF_JNE | BPF_K, MINOR, 0, --tests + body, (int32_t)rule->minor);
 }
 
 /* An allowing rule settles its kinds of access, and ends the search when nothing is left to settle. */
-static size_t compile_allow(const struct device_rule *rule, struct bpf_insn *code)
+static void compile_allow(struct program *program, const struct device_rule *rule)
 {
-	size_t n = compile_match(rule, 4, code);
-
-	code[n++] = and(WANTED, (int32_t)(~rule->access & ALL_ACCESS));
-	code[n++] = jump(BPF_JNE, WANTED, 0, 2);
-	code[n++] = set(RESULT, 1);
-	code[n++] = leave();
-	return n;
+	if (rule->access != ALL_ACCESS) {
+		compile_match(program, rule, 2);
+		emit(program, BPF_ALU | BPF_AND | BPF_K, WANTED, 0, 0, (int32_t)(~rule->access & ALL_ACCESS));
+		emit(program, BPF_JMP32 | BPF_JEQ | BPF_K, WANTED, 0, TO_ALLOW, 0);
+	} else if (names_one_device(rule)) {
+		load_device(program, rule);
+		emit(program, BPF_JMP | BPF_JEQ | BPF_X, DEVICE, SCRATCH, TO_ALLOW, 0);
+	} else {
+		compile_match(program, rule, 1);
+		emit(program, BPF_JMP | BPF_JA, 0, 0, TO_ALLOW, 0);
+	}
 }
 
 /* A denying rule ends the search when it names a kind of access that is not settled. */
-static size_t compile_deny(const struct device_rule *rule, struct bpf_insn *code)
+static void compile_deny(struct program *program, const struct device_rule *rule)
 {
-	size_t n = compile_match(rule, 4, code);
+	compile_match(program, rule, 1);
+	emit(program, BPF_JMP32 | BPF_JSET | BPF_K, WANTED, 0, TO_DENY, (int32_t)rule->access);
+}
 
-	code[n++] = jump(BPF_JSET, WANTED, (int32_t)rule->access, 1);
-	code[n++] = instruction(BPF_JMP | BPF_JA, 0, 0, 2, 0);
-	code[n++] = set(RESULT, 0);
-	code[n++] = leave();
-	return n;
+static void emit_end(struct program *program, int result)
+{
+	emit(program, BPF_ALU | BPF_MOV | BPF_K, RESULT, 0, 0, result);
+	emit(program, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+}
+
+static bool is_jump(const struct bpf_insn *insn)
+{
+	unsigned class = BPF_CLASS(insn->code);
+
+	return class == BPF_JMP || class == BPF_JMP32;
+}
+
+/* Places a common end and lets the jumps to it find it. Without any it must not be there: the kernel refuses what
+ * cannot be reached. */
+static void place_end(struct program *program, int label, int result)
+{
+	size_t end = program->n;
+	bool used = false;
+
+	for (size_t i = 0; i < end; i++) {
+		if (!is_jump(&program->code[i]) || program->code[i].off != label)
+			continue;
+		program->code[i].off = (int16_t)(end - i - 1);
+		used = true;
+	}
+	if (used)
+		emit_end(program, result);
 }
 
 static bool is_everything(const struct device_rule *rule)
@@ -123,20 +166,27 @@ static bool is_everything(const struct device_rule *rule)
 
 size_t device_filter_compile(const struct device_rule *rules, size_t n_rules, struct bpf_insn *code)
 {
-	size_t n = compile_prologue(code);
-	int32_t otherwise = 0;
+	struct program program = {.code = code};
+	int otherwise = 0;
 
+	compile_prologue(&program);
 	for (size_t i = n_rules; i-- > 0;) {
-		/* Nothing before this rule can matter, and the kernel refuses a program with unreachable parts. */
+		if (!is_possible(&rules[i]))
+			continue;
+		/* Nothing before this rule can matter. */
 		if (is_everything(&rules[i])) {
 			otherwise = rules[i].allow;
 			break;
 		}
-		n += rules[i].allow ? compile_allow(&rules[i], code + n) : compile_deny(&rules[i], code + n);
+		if (rules[i].allow)
+			compile_allow(&program, &rules[i]);
+		else
+			compile_deny(&program, &rules[i]);
 	}
-	code[n++] = set(RESULT, otherwise);
-	code[n++] = leave();
-	return n;
+	emit_end(&program, otherwise);
+	place_end(&program, TO_ALLOW, 1);
+	place_end(&program, TO_DENY, 0);
+	return program.n;
 }
 
 static int load_program(const struct bpf_insn *code, size_t n)

@@ -23,9 +23,9 @@ struct device_rule {
 };
 
 #define DEVICE_RULES_MAX 2048 /* several devices for each of which a host has nodes */
-#define DEVICE_RULE_INSTRUCTIONS_MAX 7
-#define DEVICE_PROLOGUE_INSTRUCTIONS 6
-#define DEVICE_EPILOGUE_INSTRUCTIONS 2
+#define DEVICE_RULE_INSTRUCTIONS_MAX 5
+#define DEVICE_PROLOGUE_INSTRUCTIONS 11
+#define DEVICE_EPILOGUE_INSTRUCTIONS 6
 
 /* The program for these rules, written to code, which has room for DEVICE_PROGRAM_MAX(n) instructions. Returns the
  * number of instructions. */

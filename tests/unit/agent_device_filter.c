@@ -23,35 +23,58 @@ struct device {
 
 static int run(const struct bpf_insn *code, size_t n, const struct bpf_cgroup_dev_ctx *context)
 {
-	uint32_t registers[11] = {0};
+	uint64_t registers[11] = {0};
 	size_t at = 0;
 
 	for (int steps = 0; steps < 100000; steps++) {
 		const struct bpf_insn *i = &code[at++];
-		uint32_t *to = &registers[i->dst_reg];
+		uint64_t *to = &registers[i->dst_reg], from = registers[i->src_reg];
+		uint32_t immediate = (uint32_t)i->imm, value;
 
 		assert_true(at <= n);
 		switch (i->code) {
 		case BPF_LDX | BPF_W | BPF_MEM:
-			memcpy(to, (const char *)context + i->off, sizeof(*to));
+			memcpy(&value, (const char *)context + i->off, sizeof(value));
+			*to = value;
+			break;
+		case BPF_LD | BPF_DW | BPF_IMM:
+			*to = (uint64_t)(uint32_t)code[at++].imm << 32 | immediate;
 			break;
 		case BPF_ALU | BPF_MOV | BPF_K:
-			*to = (uint32_t)i->imm;
+			*to = immediate;
 			break;
 		case BPF_ALU | BPF_MOV | BPF_X:
-			*to = registers[i->src_reg];
+			*to = (uint32_t)from;
 			break;
 		case BPF_ALU | BPF_AND | BPF_K:
-			*to &= (uint32_t)i->imm;
+			*to = (uint32_t)*to & immediate;
 			break;
 		case BPF_ALU | BPF_RSH | BPF_K:
-			*to >>= i->imm;
+			*to = (uint32_t)*to >> immediate;
+			break;
+		case BPF_ALU64 | BPF_MOV | BPF_X:
+			*to = from;
+			break;
+		case BPF_ALU64 | BPF_LSH | BPF_K:
+			*to <<= immediate;
+			break;
+		case BPF_ALU64 | BPF_OR | BPF_X:
+			*to |= from;
+			break;
+		case BPF_JMP | BPF_JNE | BPF_X:
+			at += *to != from ? (size_t)i->off : 0;
+			break;
+		case BPF_JMP | BPF_JEQ | BPF_X:
+			at += *to == from ? (size_t)i->off : 0;
 			break;
 		case BPF_JMP32 | BPF_JNE | BPF_K:
-			at += *to != (uint32_t)i->imm ? (size_t)i->off : 0;
+			at += (uint32_t)*to != immediate ? (size_t)i->off : 0;
+			break;
+		case BPF_JMP32 | BPF_JEQ | BPF_K:
+			at += (uint32_t)*to == immediate ? (size_t)i->off : 0;
 			break;
 		case BPF_JMP32 | BPF_JSET | BPF_K:
-			at += *to & (uint32_t)i->imm ? (size_t)i->off : 0;
+			at += (uint32_t)*to & immediate ? (size_t)i->off : 0;
 			break;
 		case BPF_JMP | BPF_JA:
 			at += (size_t)i->off;
@@ -109,9 +132,9 @@ static void test_examples(void **state)
 					    {true, 'c', 1, 3, R | W | M},
 					    {true, 'b', 8, -1, R},
 					    {false, 'b', 8, 1, R},
-					    {true, 'c', 0xffffffffLL, 7, R}};
+					    {true, 'c', 4095, 0xfffff, R}};
 	const struct device null = {'c', 1, 3, R | W}, block = {'b', 8, 0, R}, write = {'b', 8, 0, R | W},
-			    first = {'b', 8, 1, R}, large = {'c', 0xffffffffu, 7, R}, other = {'c', 9, 9, M};
+			    first = {'b', 8, 1, R}, large = {'c', 4095, 0xfffff, R}, other = {'c', 9, 9, M};
 
 	(void)state;
 	assert_int_equal(filtered(rules, 5, &null), 1);
