@@ -10,6 +10,7 @@
 #include "common/cleanup.h"
 
 #define PAGE_SIZE 4096u
+#define LARGE_PAGE_SIZE (2ull << 20)
 #define LOW_MEMORY_MAX (3ull << 30)
 #define HIGH_MEMORY_START (4ull << 30)
 #define REGIONS_MAX 2
@@ -32,6 +33,28 @@ static void add_region(struct guest_memory *memory, uint64_t address, uint64_t s
 	memory->regions[memory->region_count++] = (struct region){.address = address, .size = size, .host = host};
 }
 
+/*
+ * What the guest never touches costs nothing, so nothing is reserved for it either: an overcommitted host should not
+ * refuse a machine that will stay small. Aligned to large pages, since KVM maps one into the guest as a whole only
+ * where guest-physical and host addresses are in step; otherwise each 4 KiB of it cost an exit of their own.
+ */
+static uint8_t *map_aligned(uint64_t size)
+{
+	uint8_t *raw, *start, *end;
+
+	raw = mmap(NULL, size + LARGE_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		   -1, 0);
+	if (raw == MAP_FAILED)
+		return NULL;
+	start = (uint8_t *)(((uintptr_t)raw + LARGE_PAGE_SIZE - 1) & ~(LARGE_PAGE_SIZE - 1));
+	end = raw + size + LARGE_PAGE_SIZE;
+	if (start > raw)
+		munmap(raw, (size_t)(start - raw));
+	if (end > start + size)
+		munmap(start + size, (size_t)(end - (start + size)));
+	return start;
+}
+
 struct guest_memory *guest_memory_new(uint64_t size, struct error *err)
 {
 	cleanup_free struct guest_memory *memory = calloc(1, sizeof(*memory));
@@ -41,17 +64,17 @@ struct guest_memory *guest_memory_new(uint64_t size, struct error *err)
 		error_set_errno(err, "allocate guest memory");
 		return NULL;
 	}
-	if (size == 0 || size % PAGE_SIZE != 0 || size > PTRDIFF_MAX) {
+	if (size == 0 || size % PAGE_SIZE != 0 || size > PTRDIFF_MAX - LARGE_PAGE_SIZE) {
 		error_set(err, EINVAL, "guest memory of %" PRIu64 " bytes is not a multiple of the page size", size);
 		return NULL;
 	}
-	/* What the guest never touches costs nothing, so nothing is reserved for it either: an overcommitted host
-	 * should not refuse a machine that will stay small. */
-	memory->mapping = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (memory->mapping == MAP_FAILED) {
+	memory->mapping = map_aligned(size);
+	if (!memory->mapping) {
 		error_set_errno(err, "map %" PRIu64 " bytes of guest memory", size);
 		return NULL;
 	}
+	/* The first 2 MiB hold a few pages of boot data; a large page there would be zeroed for nothing. A hint. */
+	madvise(memory->mapping, size < LARGE_PAGE_SIZE ? size : LARGE_PAGE_SIZE, MADV_NOHUGEPAGE);
 	memory->size = size;
 	add_region(memory, 0, low, memory->mapping);
 	if (size > low)

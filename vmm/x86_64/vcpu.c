@@ -6,6 +6,9 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
+/* Far less than the C library's 8 MiB, whose first use would have the kernel zero a large page. */
+#define STACK_SIZE (256u << 10)
+
 #define CR0_PROTECTED 0x1u
 #define CR0_EXTENSION 0x10u
 #define CR0_NUMERIC_ERROR 0x20u
@@ -211,9 +214,14 @@ static void *run_vcpu(void *argument)
 
 int vcpu_start(struct vcpu *vcpu, const struct vcpu_operations *operations, void *owner, struct error *err)
 {
+	pthread_attr_t attributes;
+
 	vcpu->operations = operations;
 	vcpu->owner = owner;
-	errno = pthread_create(&vcpu->thread, NULL, run_vcpu, vcpu);
+	pthread_attr_init(&attributes);
+	pthread_attr_setstacksize(&attributes, STACK_SIZE);
+	errno = pthread_create(&vcpu->thread, &attributes, run_vcpu, vcpu);
+	pthread_attr_destroy(&attributes);
 	if (errno != 0)
 		return error_set_errno(err, "start the thread of CPU %u", vcpu->index);
 	return 0;
