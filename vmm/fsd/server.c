@@ -17,6 +17,8 @@
  *   AUTO_INVAL_DATA                          what others write on the host is seen
  *   DO_READDIRPLUS, READDIRPLUS_AUTO         names and attributes in one request where the guest uses them
  *   CACHE_SYMLINKS                           the target of a link inode never changes
+ *   SUBMOUNTS                                a device number for each export: inode numbers are only unique in one
+ *                                            (the guest's kernel carries a patch, or submounts would have no ACLs)
  *   HANDLE_KILLPRIV_V2, SETXATTR_EXT         set-user-ID bits are cleared here, by the operation that requires it
  *                                            (without it the guest asks for security.capability before each write)
  *
@@ -26,13 +28,11 @@
  *   POSIX_LOCKS, FLOCK_LOCKS                 waiting for a lock could not be interrupted, since virtio-fs passes no
  *                                            FUSE_INTERRUPT; the guest's own locks hold within the sandbox
  *   EXPORT_SUPPORT                           inodes are not found again once forgotten
- *   SUBMOUNTS                                would give each export a device number, but in Linux 6.1 a submount has no
- *                                            ACLs
  */
 #define WANTED_FLAGS                                                                                                   \
 	(FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS | FUSE_ASYNC_DIO | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES |             \
 	 FUSE_MAX_PAGES | FUSE_DONT_MASK | FUSE_POSIX_ACL | FUSE_AUTO_INVAL_DATA | FUSE_DO_READDIRPLUS |               \
-	 FUSE_READDIRPLUS_AUTO | FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT)
+	 FUSE_READDIRPLUS_AUTO | FUSE_CACHE_SYMLINKS | FUSE_SUBMOUNTS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT)
 
 /* Without these the answers would be misunderstood, or modes be wrong. */
 #define REQUIRED_FLAGS (FUSE_DONT_MASK | FUSE_POSIX_ACL | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT | FUSE_MAX_PAGES)
