@@ -67,6 +67,8 @@ static void emit(int fd, const char *text)
 }
 
 static void report(const char *level, bool to_stderr, const char *format, va_list args)
+    __attribute__((format(printf, 3, 0)));
+static void report(const char *level, bool to_stderr, const char *format, va_list args)
 {
 	char message[MESSAGE_MAX], line[2 * MESSAGE_MAX + 128];
 

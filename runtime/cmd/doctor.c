@@ -44,6 +44,8 @@ struct examination {
 };
 
 static void say(const char *verdict, const char *what, const char *format, va_list args)
+    __attribute__((format(printf, 3, 0)));
+static void say(const char *verdict, const char *what, const char *format, va_list args)
 {
 	char line[1024];
 	int used = snprintf(line, sizeof(line), "%-5s %s", verdict, what);

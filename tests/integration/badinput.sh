@@ -6,7 +6,8 @@ rootfs_busybox "$work/rootfs"
 bundle "$work/good" "$work/rootfs" sh -c 'exit 5'
 export HULL_START_TIMEOUT=30
 
-# refused DESCRIPTION PATTERN [VARIABLE=VALUE...] FLAG...: `hull run FLAG... bad` fails with 1 and one line.
+# refused DESCRIPTION PATTERN [VARIABLE=VALUE...] FLAG...: `hull run FLAG... bad` fails with 1 and one line that matches the
+# extended regular expression. Little else is started here: in the emulated host that is what takes time.
 refused() {
 	local description=$1 pattern=$2 output status start=$SECONDS environment=()
 	shift 2
@@ -16,8 +17,8 @@ refused() {
 	done
 	output=$(env "${environment[@]}" "$hull" run "$@" bad </dev/null 2>&1 >/dev/null)
 	status=$?
-	if [ "$status" = 1 ] && [ "$(wc -l <<<"$output")" = 1 ] && grep -q -- "$pattern" <<<"$output" &&
-		[ $((SECONDS - start)) -le 40 ] && [ -z "$(leftovers)" ]; then
+	if [ "$status" = 1 ] && [[ $output != *$'\n'* && $output =~ $pattern ]] && [ $((SECONDS - start)) -le 40 ] &&
+		! compgen -G '/run/hull/*' >/dev/null; then
 		ok "$description"
 	else
 		not_ok "$description" "status $status after $((SECONDS - start)) s: $output
@@ -45,7 +46,7 @@ config "binary" "config.json: " "$(head -c 300 /bin/ls | tr -d '\0')"
 head -c 30000000 /dev/zero | tr '\0' ' ' >"$work/bad/config.json"
 refused "config.json: 30 MB" "config.json: larger than" -b "$work/bad"
 config "deeply nested" "config.json: .*nested" "$(head -c 100000 /dev/zero | tr '\0' '[')"
-changed "version 2" 'ociVersion "2.0.0"' '.ociVersion="2.0.0"'
+changed "version 2" 'ociVersion .*2[.]0[.]0.* is not supported' '.ociVersion="2.0.0"'
 changed "version is a number" "ociVersion must be a string" '.ociVersion=1'
 changed "no version" "ociVersion must be there" 'del(.ociVersion)'
 changed "no process" "process must be there" 'del(.process)'
@@ -73,7 +74,7 @@ changed "more memory than the host has" "memory" '.annotations={"hull.memory":"1
 
 # --- flags -----------------------------------------------------------------------------------------------------------
 refused "an unknown flag" "flag provided but not defined: -nosuch" --nosuch
-refused "a flag without its value" "accepts\|requires\|needs\|open bundle" --bundle
+refused "a flag without its value" "requires exactly 1" --bundle
 refused "--preserve-fds" "preserve-fds" -b "$work/good" --preserve-fds 1
 refused "--console-socket without a terminal" "console socket" -b "$work/good" --console-socket /tmp/x
 refused "--pid-file in a folder that is not there" "pid-file.*No such file" -b "$work/good" --pid-file /no/such/pid
@@ -90,7 +91,7 @@ head -c 1000000 "$repository/build/share/hull/vmlinux" >"$work/half"
 refused "kernel: truncated" "kernel" HULL_KERNEL="$work/half" -b "$work/good"
 refused "kernel: missing" "kernel.*No such file" HULL_KERNEL=/nosuch -b "$work/good"
 refused "kernel: empty" "kernel" HULL_KERNEL=/dev/null -b "$work/good"
-refused "initramfs: noise" "panicked\|did not answer\|virtual machine" HULL_INITRAMFS="$work/noise" -b "$work/good"
+refused "initramfs: noise" "panicked|did not answer|virtual machine" HULL_INITRAMFS="$work/noise" -b "$work/good"
 refused "initramfs: missing" "initramfs.*No such file" HULL_INITRAMFS=/nosuch -b "$work/good"
 refused "hull-vmm missing" "start .*nosuch.*No such file" HULL_VMM=/nosuch -b "$work/good"
 refused "hull-vmm is another program" "hull-vmm ended" HULL_VMM=/bin/true -b "$work/good"
