@@ -3,7 +3,7 @@
  *
  * VMM to file server: struct fs_message, then the FUSE request as the guest wrote it (struct fuse_in_header and its
  * arguments, see linux/fuse.h). File server to VMM: struct fs_message with the same tag, then the FUSE answer (struct
- * fuse_out_header and its payload). Requests without an answer (FORGET, BATCH_FORGET, INTERRUPT) get none. Each packet is at most
+ * fuse_out_header and its payload). Requests without an answer (fs_has_answer) get none. Each packet is at most
  * FS_MESSAGE_MAX bytes.
  *
  * READ and WRITE do not travel here in the usual case: an answer to OPEN, CREATE or TMPFILE that carries a descriptor
@@ -39,9 +39,10 @@ struct fs_message {
 	uint32_t handle; /* with any of the flags */
 };
 
-/* Whether a FUSE request is answered: VMM and file server have to agree on it. */
+/* Whether the file server answers a FUSE request: both sides have to agree on it. Nobody looks at what RELEASE gives, but
+ * the guest waits for it at each close(): the VMM answers it as soon as it has passed it on. */
 static inline bool fs_has_answer(uint32_t opcode)
 {
 	return opcode != FUSE_FORGET && opcode != FUSE_BATCH_FORGET && opcode != FUSE_INTERRUPT &&
-	       opcode != FUSE_NOTIFY_REPLY;
+	       opcode != FUSE_NOTIFY_REPLY && opcode != FUSE_RELEASE && opcode != FUSE_RELEASEDIR;
 }

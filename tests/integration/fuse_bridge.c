@@ -71,6 +71,13 @@ static void reply(const void *data, size_t size)
 		fprintf(stderr, "answer of %zu bytes: %s\n", size, strerror(errno));
 }
 
+static void reply_error(const struct fuse_in_header *header, int error)
+{
+	struct fuse_out_header out = {.len = sizeof(out), .error = -error, .unique = header->unique};
+
+	reply(&out, sizeof(out));
+}
+
 static void keep_descriptor(const struct fs_message *message, int fd)
 {
 	uint32_t handle = message->handle;
@@ -108,6 +115,8 @@ static void ask_server(size_t size)
 
 	if (writev(server, iovecs, 2) < 0)
 		die("file server");
+	if (header->opcode == FUSE_RELEASE || header->opcode == FUSE_RELEASEDIR)
+		reply_error(header, 0);
 	if (!fs_has_answer(header->opcode))
 		return;
 	for (;;) {
@@ -161,13 +170,6 @@ static void write_in_parts(void)
 	if (out.header.error)
 		out.header.len = sizeof(out.header);
 	reply(&out, out.header.len);
-}
-
-static void reply_error(const struct fuse_in_header *header, int error)
-{
-	struct fuse_out_header out = {.len = sizeof(out), .error = -error, .unique = header->unique};
-
-	reply(&out, sizeof(out));
 }
 
 static void serve_read(const struct fuse_in_header *header, const struct fuse_read_in *in)

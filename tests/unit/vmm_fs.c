@@ -357,9 +357,9 @@ static void test_release_closes(void **state)
 	assert_true(is_open(fd));
 	head = ask(world, FUSE_RELEASE, &release, sizeof(release), 4096);
 	assert_false(is_open(fd));
+	/* Answered here. */
 	assert_true(server_gets(world));
 	assert_int_equal(((const struct fuse_release_in *)got_body(world))->fh, 5);
-	server_answers(world, 0, NULL, 0, 0, 0, -1);
 	expect_answer(world, REQUESTS, head, 0, 0);
 	/* The handle is used again; the old file must not be behind it. */
 	fd = open_handle(world, 5, file, 0);
@@ -504,8 +504,7 @@ static void test_bad_requests(void **state)
 	head = ask(world, FUSE_RELEASE, &(struct fuse_release_in){.fh = FS_HANDLE_MAX + 1ull},
 		   sizeof(struct fuse_release_in), 4096);
 	assert_true(server_gets(world));
-	server_answers(world, EBADF, NULL, 0, 0, 0, -1);
-	expect_answer(world, REQUESTS, head, EBADF, 0);
+	expect_answer(world, REQUESTS, head, 0, 0);
 	/* An answer for which there is no room. */
 	head = ask(world, FUSE_GETATTR, large, 16, 20);
 	assert_true(server_gets(world));

@@ -280,7 +280,7 @@ static void request_send(struct fs *fs, struct fs_request *request)
 	if (result < 0) {
 		end_server(fs, "the file server has closed its socket");
 	} else if (!fs_has_answer(request->header.opcode)) {
-		request_push(fs, request, 0);
+		request_end(fs, request, 0, 0);
 		request_free(fs, request);
 	}
 }
@@ -663,12 +663,18 @@ static void send_again(struct fs *fs)
 	}
 }
 
+static bool has_sent(const struct fs *fs)
+{
+	return fs->free_count + fs->unsent_count < REQUESTS_MAX;
+}
+
 static void handle_socket(struct loop_source *source, uint32_t events)
 {
 	struct fs *fs = source->owner;
 	int received = 0;
 
-	for (unsigned i = 0; i < ANSWERS_MAX && !fs->dead; i++) {
+	/* Not once more than there can be answers: most often one request is under way. */
+	for (unsigned i = 0; i < ANSWERS_MAX && (i == 0 || has_sent(fs)) && !fs->dead; i++) {
 		received = receive(fs);
 		if (received <= 0)
 			break;
