@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "vmm/stream.h"
@@ -17,11 +18,17 @@
  * sendmsg; shutdown, close; mmap, munmap, brk (the buffer).
  */
 
+/* /dev/null, /dev/zero and the like (Documentation/admin-guide/devices.txt): nothing of theirs is ever waited for. */
+static bool is_memory_device(const struct stat *st)
+{
+	return S_ISCHR(st->st_mode) && major(st->st_rdev) == 1;
+}
+
 static enum stream_kind kind_of(const struct stat *st, int flags)
 {
 	if (S_ISSOCK(st->st_mode))
 		return STREAM_SOCKET;
-	if (S_ISREG(st->st_mode))
+	if (S_ISREG(st->st_mode) || is_memory_device(st))
 		return STREAM_FILE;
 	return flags & O_NONBLOCK ? STREAM_NONBLOCKING : STREAM_BLOCKING;
 }

@@ -706,6 +706,28 @@ static void test_input_from_file(void **state)
 	guest_free(&guest);
 }
 
+/* Endless input and a sink: the loop is not held up by either. */
+static void test_memory_devices(void **state)
+{
+	struct guest guest;
+	struct packet packet;
+	unsigned char data[65536] = {0};
+
+	(void)state;
+	guest_init(&guest, 4);
+	connect_stream(&guest, 1040, open("/dev/null", O_WRONLY), VMM_STREAM_OUT);
+	for (int i = 0; i < 64; i++)
+		send_data(&guest, 6000, 1040, data, sizeof(data));
+	control(&guest, 6000, 1040, VIRTIO_VSOCK_OP_SHUTDOWN, BOTH);
+	do
+		assert_true(receive(&guest, &packet));
+	while (packet.header.op == VIRTIO_VSOCK_OP_CREDIT_UPDATE);
+	assert_int_equal(packet.header.op, VIRTIO_VSOCK_OP_RST);
+	connect_stream(&guest, 1041, open("/dev/zero", O_RDONLY), VMM_STREAM_IN);
+	receive_data(&guest, data, 65536);
+	guest_free(&guest);
+}
+
 struct asked {
 	struct vsock_connect connect;
 	unsigned calls;
@@ -1093,6 +1115,7 @@ int main(void)
 	    cmocka_unit_test(test_input_hang_up_without_credit),
 	    cmocka_unit_test(test_input_without_buffers),
 	    cmocka_unit_test(test_input_from_file),
+	    cmocka_unit_test(test_memory_devices),
 	    cmocka_unit_test(test_connect),
 	    cmocka_unit_test(test_connect_refused_and_reset),
 	    cmocka_unit_test(test_connect_held),

@@ -31,12 +31,13 @@
 #include "vmm/virtio/devices.h"
 
 #define SECTOR 512u
-#define QUEUE_SIZE 256
-#define SEGMENTS_MAX                                                                                                   \
-	254		/* a request of so many fits the ring, with header and status, without indirect descriptors    \
-			 */
-#define REQUESTS_MAX 64 /* in flight; more wait in the ring */
-#define TURN_MAX 64	/* requests in a row before the rest of the loop gets its turn */
+/* A Linux guest makes a request structure for each entry at boot. A request of so many segments fits the ring, with
+ * header and status, also without indirect descriptors. */
+#define QUEUE_SIZE 128
+#define SEGMENTS_MAX (QUEUE_SIZE - 2)
+
+#define REQUESTS_MAX 64	      /* in flight; more wait in the ring */
+#define TURN_MAX 64	      /* requests in a row before the rest of the loop gets its turn */
 #define ZEROES_MAX (8u << 20) /* bytes in one DISCARD or WRITE_ZEROES */
 #define ZERO_BLOCK (64u << 10)
 #define FIXED_FILE 0 /* index of the registered file */
