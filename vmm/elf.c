@@ -189,8 +189,15 @@ int elf_load(struct guest_memory *memory, int fd, uint64_t min, uint64_t max, st
 
 	if (read_headers(&file, fd, err) < 0 || check_segments(&file, min, max, image, err) < 0)
 		return -1;
-	for (unsigned i = 0; i < file.header.e_phnum; i++)
-		if (is_loaded(&file.segments[i]) && load_segment(memory, &file, &file.segments[i], err) < 0)
+	for (unsigned i = 0; i < file.header.e_phnum; i++) {
+		const Elf64_Phdr *segment = &file.segments[i];
+
+		if (!is_loaded(segment))
+			continue;
+		if (load_segment(memory, &file, segment, err) < 0)
 			return error_prefix(err, "load the kernel");
+		if (segment->p_flags & PF_W)
+			guest_memory_will_write(memory, segment->p_paddr, segment->p_memsz);
+	}
 	return 0;
 }

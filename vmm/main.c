@@ -247,9 +247,12 @@ int main(int argc, char **argv)
 	struct error err;
 
 	prctl(PR_SET_NAME, "hull-vmm");
-	/* Both come back as errno values where they happen. */
+	/* What these would say comes back as an errno value where it happens; the last two, which a read or write of
+	 * the terminal by a background process gives, would stop the machine. */
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
+	signal(SIGTTIN, SIG_IGN);
+	signal(SIGTTOU, SIG_IGN);
 	if (parse_options(argc, argv, &options, &err) < 0)
 		memcpy(result.text, err.message, sizeof(result.text));
 	log_to(options.log_fd, "hull-vmm");

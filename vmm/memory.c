@@ -14,6 +14,12 @@
 #define LOW_MEMORY_MAX (3ull << 30)
 #define HIGH_MEMORY_START (4ull << 30)
 #define REGIONS_MAX 2
+/* The kernel's boot leaves a few pages here and there at the start of memory; large pages would be zeroed for nothing.
+ */
+#define SPARSE_MEMORY (32ull << 20)
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
 
 struct region {
 	uint64_t address; /* guest-physical */
@@ -73,8 +79,7 @@ struct guest_memory *guest_memory_new(uint64_t size, struct error *err)
 		error_set_errno(err, "map %" PRIu64 " bytes of guest memory", size);
 		return NULL;
 	}
-	/* The first 2 MiB hold a few pages of boot data; a large page there would be zeroed for nothing. A hint. */
-	madvise(memory->mapping, size < LARGE_PAGE_SIZE ? size : LARGE_PAGE_SIZE, MADV_NOHUGEPAGE);
+	madvise(memory->mapping, size < SPARSE_MEMORY ? size : SPARSE_MEMORY, MADV_NOHUGEPAGE);
 	memory->size = size;
 	add_region(memory, 0, low, memory->mapping);
 	if (size > low)
@@ -162,6 +167,17 @@ int guest_memory_map_file(struct guest_memory *memory, uint64_t address, uint64_
 	    MAP_FAILED)
 		return error_set_errno(err, "map a file into guest memory");
 	return 0;
+}
+
+void guest_memory_will_write(struct guest_memory *memory, uint64_t address, uint64_t size)
+{
+	uint64_t start = address / PAGE_SIZE * PAGE_SIZE;
+	uint64_t length = (size + (address - start) + PAGE_SIZE - 1) / PAGE_SIZE * PAGE_SIZE;
+	void *host = guest_range(memory, start, length);
+
+	/* A host that does not know it does without. */
+	if (host)
+		madvise(host, length, MADV_POPULATE_WRITE);
 }
 
 bool guest_memory_region(const struct guest_memory *memory, unsigned index, uint64_t *address, uint64_t *size,

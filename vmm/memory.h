@@ -36,6 +36,10 @@ void *guest_range(const struct guest_memory *memory, uint64_t address, uint64_t 
 int guest_memory_map_file(struct guest_memory *memory, uint64_t address, uint64_t size, int fd, uint64_t offset,
 			  struct error *err);
 
+/* A hint: the guest will write all of this soon. Gives it its pages at once: one call costs less than an exit for the
+ * first read of each page and another for its first write. */
+void guest_memory_will_write(struct guest_memory *memory, uint64_t address, uint64_t size);
+
 /* The regions for KVM's memslots: fills guest address, size and host address of region index; false when there is none.
  */
 bool guest_memory_region(const struct guest_memory *memory, unsigned index, uint64_t *address, uint64_t *size,
