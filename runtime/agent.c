@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 #include "common/cleanup.h"
 #include "common/io.h"
 #include "common/vmm_control.h"
+#include "runtime/report.h"
 
 int vmm_control_connect(int folder, const char *name, struct error *err)
 {
@@ -86,25 +88,37 @@ static int connection_ended(struct error *err)
 	return error_set(err, ECONNRESET, "the agent in the guest ended the connection");
 }
 
-static int send_all(int agent, struct watch *watch, const void *data, size_t size, struct error *err)
+/* Drops what has been sent from the head of the list. */
+static void advance(struct iovec *parts, size_t n, size_t sent)
 {
-	const char *position = data;
+	for (size_t i = 0; i < n; i++) {
+		size_t part = sent < parts[i].iov_len ? sent : parts[i].iov_len;
 
-	while (size > 0) {
-		ssize_t n = send(agent, position, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+		parts[i].iov_base = (char *)parts[i].iov_base + part;
+		parts[i].iov_len -= part;
+		sent -= part;
+	}
+}
 
-		if (n < 0 && errno == EAGAIN) {
+/* In one call where there is room, because each may wake the guest. */
+static int send_message(int agent, struct watch *watch, const char *text, size_t size, struct error *err)
+{
+	uint32_t header = htole32((uint32_t)size);
+	struct iovec parts[] = {{&header, sizeof(header)}, {(char *)text, size}};
+	struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+
+	while (parts[0].iov_len + parts[1].iov_len > 0) {
+		ssize_t n = sendmsg(agent, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n >= 0) {
+			advance(parts, 2, (size_t)n);
+		} else if (errno == EAGAIN) {
 			if (watch_wait(watch, agent, POLLOUT, err) < 0)
 				return -1;
-			continue;
-		}
-		if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
+		} else if (errno == EPIPE || errno == ECONNRESET) {
 			return connection_ended(err);
-		if (n < 0 && errno != EINTR)
+		} else if (errno != EINTR) {
 			return error_set_errno(err, "send an order to the agent");
-		if (n > 0) {
-			position += n;
-			size -= (size_t)n;
 		}
 	}
 	return 0;
@@ -115,20 +129,18 @@ static int receive_all(int agent, struct watch *watch, void *data, size_t size, 
 	char *position = data;
 
 	while (size > 0) {
-		ssize_t n;
+		ssize_t n = recv(agent, position, size, MSG_DONTWAIT);
 
-		if (watch_wait(watch, agent, POLLIN, err) < 0)
-			return -1;
-		n = recv(agent, position, size, MSG_DONTWAIT);
-		if (n == 0)
+		if (n == 0 || (n < 0 && errno == ECONNRESET))
 			return connection_ended(err);
-		if (n < 0 && errno == ECONNRESET)
-			return connection_ended(err);
-		if (n < 0 && errno != EAGAIN && errno != EINTR)
-			return error_set_errno(err, "receive the agent's answer");
 		if (n > 0) {
 			position += n;
 			size -= (size_t)n;
+		} else if (errno == EAGAIN) {
+			if (watch_wait(watch, agent, POLLIN, err) < 0)
+				return -1;
+		} else if (errno != EINTR) {
+			return error_set_errno(err, "receive the agent's answer");
 		}
 	}
 	return 0;
@@ -177,23 +189,46 @@ static int refusal(const json_t *answer, struct error *err)
 	return -1;
 }
 
+/* A guest must not fill the host's log. */
+#define WARNINGS_MAX 16
+
+/* What the agent did differently than asked, where the specification says to warn and go on. */
+static void pass_warnings_on(const json_t *answer)
+{
+	const json_t *warning;
+	size_t index;
+
+	json_array_foreach(json_object_get(answer, "warnings"), index, warning)
+	{
+		struct error line;
+
+		if (index == WARNINGS_MAX)
+			break;
+		if (!json_is_string(warning))
+			continue;
+		error_set(&line, 0, "%s", json_string_value(warning));
+		make_printable(line.message);
+		report_warning("%s", line.message);
+	}
+}
+
 int agent_order(int agent, struct watch *watch, const char *order, size_t size, json_t **answer, struct error *err)
 {
-	uint32_t header = htole32((uint32_t)size);
 	json_t *received = NULL;
 	int result = 0;
 
 	watch->event = WATCH_NOTHING;
 	if (size > AGENT_MESSAGE_MAX)
 		return error_set(err, EMSGSIZE, "order to the agent: %zu bytes are too many", size);
-	if (send_all(agent, watch, &header, sizeof(header), err) < 0 || send_all(agent, watch, order, size, err) < 0 ||
-	    receive_answer(agent, watch, &received, err) < 0) {
+	if (send_message(agent, watch, order, size, err) < 0 || receive_answer(agent, watch, &received, err) < 0) {
 		if (watch->event == WATCH_NOTHING)
 			watch->event = WATCH_FAILURE;
 		return -1;
 	}
 	if (!json_is_true(json_object_get(received, "ok")))
 		result = refusal(received, err);
+	else
+		pass_warnings_on(received);
 	if (answer && result == 0)
 		*answer = json_incref(received);
 	json_decref(received);

@@ -8,9 +8,9 @@
  *   pci=lastbus=0            there is one bus
  *   swiotlb=noforce          no bounce buffers: all of memory can be reached by the devices
  *   dummy.numdummies=0       no network interface dummy0 that nobody asked for
- *   retain_initrd            the initramfs stays where it is mapped: freeing it would write to pages that are shared with the
- *                            host's page cache (4.2 million instructions)
- *   percpu_alloc=page        no 2 MiB unit for the per-CPU variables, cleared at boot (4.8 million instructions)
+ *   retain_initrd            the initramfs stays where it is mapped: freeing it would write to pages that are shared
+ * with the host's page cache (4.2 million instructions) percpu_alloc=page        no 2 MiB unit for the per-CPU
+ * variables, cleared at boot (4.8 million instructions)
  */
 #pragma once
 

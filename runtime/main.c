@@ -2,10 +2,12 @@
  * hull: the OCI runtime command line.
  */
 #include <errno.h>
+#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -222,6 +224,17 @@ static int run_line(int argc, char **argv, struct error *err)
 	return dispatch(&global, argc, argv, err);
 }
 
+/* Names in objects are hashed. The kernel has put random bytes at hand; by itself the library would read a device. */
+static void seed_json(void)
+{
+	const void *random = (const void *)getauxval(AT_RANDOM);
+	size_t seed = 0;
+
+	if (random)
+		memcpy(&seed, random, sizeof(seed));
+	json_object_seed(seed);
+}
+
 int main(int argc, char **argv)
 {
 	struct error err = {0};
@@ -233,6 +246,7 @@ int main(int argc, char **argv)
 	signal(SIGCHLD, SIG_DFL);
 	if (stdio_fill_gaps(&err) < 0)
 		return FAILURE;
+	seed_json();
 	status = run_line(argc - 1, argv + 1, &err);
 	if (status >= 0)
 		return status;

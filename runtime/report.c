@@ -8,6 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/timestamp.h"
+
 #define MESSAGE_MAX 2048
 
 static int log_file = -1;
@@ -46,12 +48,9 @@ static void quote(char *out, size_t size, const char *text)
 
 static void format_line(char *line, size_t size, const char *level, const char *message)
 {
-	char when[32], quoted[2 * MESSAGE_MAX];
-	time_t now = time(NULL);
-	struct tm tm;
+	char when[TIMESTAMP_SIZE], quoted[2 * MESSAGE_MAX];
 
-	gmtime_r(&now, &tm);
-	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
+	timestamp_seconds(time(NULL), when);
 	quote(quoted, sizeof(quoted), message);
 	if (log_format == REPORT_JSON)
 		snprintf(line, size, "{\"level\":\"%s\",\"msg\":\"%s\",\"time\":\"%s\"}\n", level, quoted, when);

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "common/cleanup.h"
+#include "runtime/timestamp.h"
 
 #define ID_MAX 1024
 
@@ -42,16 +43,12 @@ int state_check_id(const char *id, struct error *err)
 
 char *state_timestamp(void)
 {
-	char seconds[32], *text = NULL;
+	char text[TIMESTAMP_SIZE];
 	struct timespec now;
-	struct tm tm;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &tm);
-	strftime(seconds, sizeof(seconds), "%Y-%m-%dT%H:%M:%S", &tm);
-	if (asprintf(&text, "%s.%09ldZ", seconds, now.tv_nsec) < 0)
-		return NULL;
-	return text;
+	timestamp_nanoseconds(&now, text);
+	return strdup(text);
 }
 
 static int copy_text(const json_t *object, const char *key, char **value, struct error *err)

@@ -286,7 +286,12 @@ static void explain_boot(struct examination *examination, struct trial *trial, s
 	}
 	if (ended)
 		launch_explain_end(trial->result, trial->log, child_wait(&trial->machine.vmm), err);
-	bad(examination, "boot", "%s", err->message);
+	/* Such words of KVM, after all that was checked before, come from a KVM that is not hardware's. */
+	bad(examination, "boot", "%s%s", err->message,
+	    ended && strstr(err->message, "KVM: ")
+		? ": this host's KVM cannot run Linux guests (nested or emulated?); use a "
+		  "host with hardware virtualisation, or turn nested virtualisation on"
+		: "");
 }
 
 static void check_boot(struct examination *examination)

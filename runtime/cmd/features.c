@@ -2,10 +2,8 @@
  * hull features: what this runtime can do, for engines (OCI runtime specification 1.1, features.md).
  */
 #include <jansson.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
-
-#include <sys/capability.h>
 
 #include "common/spec_fields.h"
 #include "runtime/command.h"
@@ -13,8 +11,49 @@
 #include "runtime/state.h"
 #include "runtime/vm_size.h"
 
-/* The capabilities that the guest's kernel knows; the host's may know more or fewer. */
-#define LAST_CAPABILITY CAP_CHECKPOINT_RESTORE
+/* Those of the guest's kernel; the host's may know more or fewer. */
+static const char *const capabilities[] = {"CAP_CHOWN",
+					   "CAP_DAC_OVERRIDE",
+					   "CAP_DAC_READ_SEARCH",
+					   "CAP_FOWNER",
+					   "CAP_FSETID",
+					   "CAP_KILL",
+					   "CAP_SETGID",
+					   "CAP_SETUID",
+					   "CAP_SETPCAP",
+					   "CAP_LINUX_IMMUTABLE",
+					   "CAP_NET_BIND_SERVICE",
+					   "CAP_NET_BROADCAST",
+					   "CAP_NET_ADMIN",
+					   "CAP_NET_RAW",
+					   "CAP_IPC_LOCK",
+					   "CAP_IPC_OWNER",
+					   "CAP_SYS_MODULE",
+					   "CAP_SYS_RAWIO",
+					   "CAP_SYS_CHROOT",
+					   "CAP_SYS_PTRACE",
+					   "CAP_SYS_PACCT",
+					   "CAP_SYS_ADMIN",
+					   "CAP_SYS_BOOT",
+					   "CAP_SYS_NICE",
+					   "CAP_SYS_RESOURCE",
+					   "CAP_SYS_TIME",
+					   "CAP_SYS_TTY_CONFIG",
+					   "CAP_MKNOD",
+					   "CAP_LEASE",
+					   "CAP_AUDIT_WRITE",
+					   "CAP_AUDIT_CONTROL",
+					   "CAP_SETFCAP",
+					   "CAP_MAC_OVERRIDE",
+					   "CAP_MAC_ADMIN",
+					   "CAP_SYSLOG",
+					   "CAP_WAKE_ALARM",
+					   "CAP_BLOCK_SUSPEND",
+					   "CAP_AUDIT_READ",
+					   "CAP_PERFMON",
+					   "CAP_BPF",
+					   "CAP_CHECKPOINT_RESTORE",
+					   NULL};
 
 /* What the agent carries out (guest-agent/mount_options.c). */
 static const char *const mount_options[] = {
@@ -66,28 +105,11 @@ static json_t *supported_hooks(void)
 	return array;
 }
 
-static json_t *capabilities(void)
-{
-	json_t *array = json_array();
-
-	for (cap_value_t value = 0; value <= LAST_CAPABILITY; value++) {
-		char *name = cap_to_name(value);
-
-		for (char *c = name; c && *c; c++)
-			if (*c >= 'a' && *c <= 'z')
-				*c = (char)(*c - 'a' + 'A');
-		if (name)
-			json_array_append_new(array, json_string(name));
-		cap_free(name);
-	}
-	return array;
-}
-
 static json_t *make_linux(void)
 {
 	return json_pack("{s:o, s:o, s:{s:b, s:b, s:b, s:b}, s:{s:b}, s:{s:b}, s:{s:b}, s:{s:b}}", "namespaces",
-			 texts(namespaces), "capabilities", capabilities(), "cgroup", "v1", 0, "v2", 1, "systemd", 0,
-			 "systemdUser", 0, "seccomp", "enabled", is_done("linux.seccomp"), "apparmor", "enabled",
+			 texts(namespaces), "capabilities", texts(capabilities), "cgroup", "v1", 0, "v2", 1, "systemd",
+			 0, "systemdUser", 0, "seccomp", "enabled", is_done("linux.seccomp"), "apparmor", "enabled",
 			 is_done("process.apparmorProfile"), "selinux", "enabled", is_done("process.selinuxLabel"),
 			 "intelRdt", "enabled", is_done("linux.intelRdt"));
 }

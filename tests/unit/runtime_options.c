@@ -14,6 +14,7 @@
 #include "runtime/machine.h"
 #include "runtime/options.h"
 #include "runtime/signals.h"
+#include "runtime/timestamp.h"
 #include "runtime/vm_size.h"
 
 struct values {
@@ -184,11 +185,32 @@ static void test_results(void **state)
 	assert_int_equal(result.kind, RESULT_NONE);
 }
 
+static void test_timestamps(void **state)
+{
+	struct timespec when = {.tv_sec = 1795467643, .tv_nsec = 5};
+	char text[TIMESTAMP_SIZE], expected[64];
+	struct tm tm;
+
+	(void)state;
+	timestamp_nanoseconds(&when, text);
+	assert_string_equal(text, "2026-11-23T21:00:43.000000005Z");
+	for (time_t day = 0; day < 400 * 366; day++) {
+		time_t second = day * 86400 + day % 86400;
+
+		gmtime_r(&second, &tm);
+		strftime(expected, sizeof(expected), "%Y-%m-%dT%H:%M:%SZ", &tm);
+		timestamp_seconds(second, text);
+		if (strcmp(text, expected) != 0)
+			fail_msg("%s instead of %s", text, expected);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_flag_forms), cmocka_unit_test(test_order), cmocka_unit_test(test_bad_flags),
 	    cmocka_unit_test(test_signals),    cmocka_unit_test(test_sizes), cmocka_unit_test(test_results),
+	    cmocka_unit_test(test_timestamps),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
