@@ -242,8 +242,16 @@ struct place {
 	uint64_t offset;
 };
 
+/* KVM splits an access that crosses a page into parts of any size; functions are to see whole registers only. */
+static bool is_register_size(unsigned size)
+{
+	return size == 1 || size == 2 || size == 4 || size == 8;
+}
+
 static bool find(const struct pci_bus *bus, uint64_t address, unsigned size, struct place *place)
 {
+	if (!is_register_size(size))
+		return false;
 	for (unsigned slot = 0; slot < PCI_SLOTS; slot++) {
 		struct pci_function *function = bus->slots[slot];
 

@@ -62,7 +62,7 @@ static void access(struct pci_bus *bus, const uint8_t *data)
 {
 	/* What was placed by the bus: the virtio device first, behind it pvpanic. */
 	uint64_t address = PCI_WINDOW_START + (data[1] | data[2] << 8) % 0x5010u, value = 0;
-	unsigned size = 1u << (data[0] >> 2 & 3);
+	unsigned size = 1 + (data[0] >> 2 & 7);
 
 	memcpy(&value, data + 3, 5);
 	switch (data[0] & 3) {
@@ -73,10 +73,10 @@ static void access(struct pci_bus *bus, const uint8_t *data)
 		pci_memory_read(bus, address, &value, size);
 		break;
 	case 2:
-		pci_port_write(bus, (uint16_t)(0xcf8 + data[1] % 8), &value, size > 4 ? 4 : size);
+		pci_port_write(bus, (uint16_t)(0xcf8 + data[1] % 8), &value, size >= 4 ? 4 : size == 3 ? 2 : size);
 		break;
 	case 3:
-		pci_port_read(bus, (uint16_t)(0xcf8 + data[1] % 8), &value, size > 4 ? 4 : size);
+		pci_port_read(bus, (uint16_t)(0xcf8 + data[1] % 8), &value, size >= 4 ? 4 : size == 3 ? 2 : size);
 		break;
 	}
 }

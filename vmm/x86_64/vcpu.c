@@ -155,11 +155,28 @@ static void handle_memory(struct vcpu *vcpu)
 
 static bool fail(struct vcpu *vcpu, const char *what, unsigned long long code)
 {
-	char reason[128];
+	char reason[192];
 
 	snprintf(reason, sizeof(reason), "KVM: CPU %u: %s (%#llx)", vcpu->index, what, code);
 	vcpu->operations->failed(vcpu->owner, reason);
 	return false;
+}
+
+/* A host that only emulates what other hosts run on the CPU gets stuck at instructions that it does not know. */
+static bool fail_emulation(struct vcpu *vcpu)
+{
+	const struct kvm_run *run = vcpu->run;
+	char what[128] = "this host's KVM cannot emulate an instruction of the guest";
+	unsigned size = run->emulation_failure.insn_size;
+	size_t used = strlen(what);
+
+	if (run->emulation_failure.ndata == 0 ||
+	    !(run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES))
+		size = 0;
+	for (unsigned i = 0; i < size && i < sizeof(run->emulation_failure.insn_bytes); i++)
+		used += (size_t)snprintf(what + used, sizeof(what) - used, "%s%02x", i == 0 ? ": " : " ",
+					 run->emulation_failure.insn_bytes[i]);
+	return fail(vcpu, what, KVM_INTERNAL_ERROR_EMULATION);
 }
 
 /* False when the vCPU is not to go on. */
@@ -185,6 +202,8 @@ static bool handle_exit(struct vcpu *vcpu)
 		return fail(vcpu, "the hardware refused to enter the guest",
 			    run->fail_entry.hardware_entry_failure_reason);
 	case KVM_EXIT_INTERNAL_ERROR:
+		if (run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION)
+			return fail_emulation(vcpu);
 		return fail(vcpu, "internal error", run->internal.suberror);
 	default:
 		return fail(vcpu, "unexpected exit", run->exit_reason);
@@ -204,7 +223,7 @@ static void *run_vcpu(void *argument)
 		if (ioctl(vcpu->fd, KVM_RUN, 0) < 0) {
 			if (errno == EINTR || errno == EAGAIN)
 				continue;
-			fail(vcpu, "KVM_RUN", (unsigned long long)errno);
+			fail(vcpu, strerror(errno), (unsigned long long)errno);
 			return NULL;
 		}
 		if (!handle_exit(vcpu))
