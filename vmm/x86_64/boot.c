@@ -74,15 +74,15 @@ static void fill_memory_map(struct boot_params *params, const struct guest_memor
 /* Random bytes for the kernel's generator, so that it is ready at once, also where the CPU has none to offer. */
 static int write_seed(struct guest_memory *memory, struct boot_params *params, struct error *err)
 {
-	struct {
-		struct setup_data header;
-		uint8_t seed[SEED_SIZE];
-	} data = {.header = {.type = SETUP_RNG_SEED, .len = SEED_SIZE}};
+	struct setup_data header = {.type = SETUP_RNG_SEED, .len = SEED_SIZE};
+	uint8_t seed[SEED_SIZE];
 
-	if (getrandom(data.seed, sizeof(data.seed), GRND_NONBLOCK) != (ssize_t)sizeof(data.seed))
+	if (getrandom(seed, sizeof(seed), GRND_NONBLOCK) != (ssize_t)sizeof(seed))
 		return 0; /* the host itself has none yet: the guest has virtio-rng still */
 	params->hdr.setup_data = BOOT_SETUP_DATA;
-	return write_at(memory, BOOT_SETUP_DATA, &data, sizeof(data), err);
+	if (write_at(memory, BOOT_SETUP_DATA, &header, sizeof(header), err) < 0)
+		return -1;
+	return write_at(memory, BOOT_SETUP_DATA + sizeof(header), seed, sizeof(seed), err);
 }
 
 static uint64_t low_memory_end(const struct guest_memory *memory)

@@ -23,7 +23,7 @@
 
 static int find_index(const struct cpuid *cpuid, uint32_t leaf, uint32_t index)
 {
-	for (unsigned i = 0; i < cpuid->header.nent; i++)
+	for (unsigned i = 0; i < cpuid->count; i++)
 		if (cpuid->entries[i].function == leaf && cpuid->entries[i].index == index)
 			return (int)i;
 	return -1;
@@ -41,9 +41,9 @@ static struct kvm_cpuid_entry2 *find_or_add(struct cpuid *cpuid, uint32_t leaf, 
 {
 	struct kvm_cpuid_entry2 *entry = find(cpuid, leaf, index);
 
-	if (entry || cpuid->header.nent == CPUID_ENTRIES_MAX)
+	if (entry || cpuid->count == CPUID_ENTRIES_MAX)
 		return entry;
-	entry = &cpuid->entries[cpuid->header.nent++];
+	entry = &cpuid->entries[cpuid->count++];
 	*entry = (struct kvm_cpuid_entry2){.function = leaf, .index = index, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX};
 	return entry;
 }
@@ -84,7 +84,7 @@ static void set_features(struct cpuid *cpuid, unsigned vcpu_count)
 /* Leaf 4 (Intel) and 0x8000001d (AMD): each core has its own caches but for the third level, which all share. */
 static void set_cache_sharing(struct cpuid *cpuid, unsigned vcpu_count)
 {
-	for (unsigned i = 0; i < cpuid->header.nent; i++) {
+	for (unsigned i = 0; i < cpuid->count; i++) {
 		struct kvm_cpuid_entry2 *leaf = &cpuid->entries[i];
 		unsigned level = leaf->eax >> 5 & 7, sharing = level >= 3 ? (1u << id_bits(vcpu_count)) - 1 : 0;
 
@@ -220,8 +220,8 @@ static void set_xsave(struct cpuid *cpuid)
 
 int cpuid_get(struct cpuid *cpuid, const struct kvm *kvm, unsigned vcpu_count, struct error *err)
 {
-	cpuid->header.nent = CPUID_ENTRIES_MAX - 8; /* room for what is added here */
-	if (ioctl(kvm->kvm, KVM_GET_SUPPORTED_CPUID, &cpuid->header) < 0)
+	cpuid->count = CPUID_ENTRIES_MAX - 8; /* room for what is added here */
+	if (ioctl(kvm->kvm, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
 		return error_set_errno(err, "ask KVM for the CPU's features");
 	set_features(cpuid, vcpu_count);
 	set_cache_sharing(cpuid, vcpu_count);
@@ -234,7 +234,7 @@ int cpuid_get(struct cpuid *cpuid, const struct kvm *kvm, unsigned vcpu_count, s
 
 void cpuid_set_apic_id(struct cpuid *cpuid, unsigned id)
 {
-	for (unsigned i = 0; i < cpuid->header.nent; i++) {
+	for (unsigned i = 0; i < cpuid->count; i++) {
 		struct kvm_cpuid_entry2 *leaf = &cpuid->entries[i];
 
 		switch (leaf->function) {
@@ -260,4 +260,6 @@ uint64_t cpuid_xsave_components(const struct cpuid *cpuid)
 	return i < 0 ? 0 : cpuid->entries[i].eax | (uint64_t)cpuid->entries[i].edx << 32;
 }
 
-_Static_assert(offsetof(struct cpuid, entries) == sizeof(struct kvm_cpuid2), "KVM expects the entries at once");
+_Static_assert(offsetof(struct cpuid, count) == offsetof(struct kvm_cpuid2, nent) &&
+		   offsetof(struct cpuid, entries) == offsetof(struct kvm_cpuid2, entries),
+	       "handed to KVM as a struct kvm_cpuid2");

@@ -5,14 +5,16 @@
 #pragma once
 
 #include <linux/kvm.h>
+#include <stdint.h>
 
 #include "common/error.h"
 #include "vmm/kvm.h"
 
 #define CPUID_ENTRIES_MAX 256
 
+/* A struct kvm_cpuid2 with room for its entries. */
 struct cpuid {
-	struct kvm_cpuid2 header; /* followed by its entries, as KVM_SET_CPUID2 takes them */
+	uint32_t count, padding;
 	struct kvm_cpuid_entry2 entries[CPUID_ENTRIES_MAX];
 };
 

@@ -74,14 +74,16 @@ static int set_registers(const struct vcpu *vcpu, const struct boot_image *image
 /* What firmware would have set: without the first, Linux avoids fast string copies on Intel CPUs. */
 static int set_msrs(const struct vcpu *vcpu, struct error *err)
 {
+	/* A struct kvm_msrs with its entries. */
 	struct {
-		struct kvm_msrs header;
+		uint32_t count, padding;
 		struct kvm_msr_entry entries[2];
-	} msrs = {.header.nmsrs = 2,
+	} msrs = {.count = 2,
 		  .entries = {{.index = MSR_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING},
 			      {.index = MSR_MTRR_DEFAULT_TYPE, .data = MTRR_ENABLED_WRITE_BACK}}};
 
-	if (ioctl(vcpu->fd, KVM_SET_MSRS, &msrs) < 0)
+	/* Returns how many it has set. */
+	if (ioctl(vcpu->fd, KVM_SET_MSRS, &msrs) != 2)
 		return error_set_errno(err, "KVM_SET_MSRS");
 	return 0;
 }
@@ -100,7 +102,7 @@ static int set_xcr0(const struct vcpu *vcpu, const struct cpuid *cpuid, struct e
 static int set_state(struct vcpu *vcpu, struct cpuid *cpuid, const struct boot_image *image, struct error *err)
 {
 	cpuid_set_apic_id(cpuid, vcpu->index);
-	if (ioctl(vcpu->fd, KVM_SET_CPUID2, &cpuid->header) < 0)
+	if (ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid) < 0)
 		return error_set_errno(err, "KVM_SET_CPUID2");
 	if (set_xcr0(vcpu, cpuid, err) < 0 || set_msrs(vcpu, err) < 0)
 		return -1;
