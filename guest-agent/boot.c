@@ -18,6 +18,7 @@
 
 #include "common/cleanup.h"
 #include "common/io.h"
+#include "guest-agent/cgroup.h"
 #include "guest-agent/places.h"
 #include "guest-agent/vsock.h"
 
@@ -90,6 +91,8 @@ int boot_finish(struct error *err)
 		return -1;
 	/* nsdelegate: a container that gets its cgroup writable cannot change its own limits with it. */
 	if (mount_at(PLACE_CGROUP, "cgroup2", "nsdelegate", err) < 0)
+		return -1;
+	if (cgroup_enable_controllers(err) < 0)
 		return -1;
 	umask(0);
 	/* The initramfs usually has it. */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/io.h"
 #include "guest-agent/places.h"
 
 /* A name that no file of a cgroup directory has, and that says nothing about the container to its neighbours. */
@@ -20,6 +21,22 @@ static void name_of(unsigned number, char *path, size_t room)
 static int open_directory(int at, const char *name)
 {
 	return openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+int cgroup_enable_controllers(struct error *err)
+{
+	cleanup_close int fd = open(PLACE_CGROUP "/cgroup.subtree_control", O_WRONLY | O_CLOEXEC);
+	cleanup_free char *controllers = NULL;
+	char orders[256] = "";
+	size_t used = 0;
+
+	if (read_file_at(AT_FDCWD, PLACE_CGROUP "/cgroup.controllers", sizeof(orders) / 2, &controllers, NULL, err) < 0)
+		return -1;
+	for (char *name = strtok(controllers, " \n"); name; name = strtok(NULL, " \n"))
+		used += (size_t)snprintf(orders + used, sizeof(orders) - used, "+%s ", name);
+	if (fd < 0 || write(fd, orders, used) < 0)
+		return error_set_errno(err, "enable cgroup controllers");
+	return 0;
 }
 
 int cgroup_create(unsigned number, struct error *err)

@@ -5,6 +5,9 @@
 
 #include "common/error.h"
 
+/* Gives the containers' cgroups every controller that the kernel has, so that programs find the files they look for. */
+int cgroup_enable_controllers(struct error *err);
+
 /* Makes the cgroup of container `number`. Returns a descriptor of its directory, or -1. */
 int cgroup_create(unsigned number, struct error *err);
 
