@@ -53,7 +53,7 @@ static int control_call(int control, struct watch *watch, const struct vmm_reque
 int vmm_control_status(int control, struct watch *watch, uint32_t *status, struct error *err)
 {
 	struct vmm_request request = {.version = VMM_CONTROL_VERSION, .operation = VMM_STATUS};
-	struct vmm_reply reply;
+	struct vmm_reply reply = {0};
 
 	if (control_call(control, watch, &request, NULL, &reply, err) < 0)
 		return -1;
@@ -68,7 +68,7 @@ int agent_connect(int control, struct watch *watch, struct error *err)
 {
 	struct vmm_request request = {.version = VMM_CONTROL_VERSION, .operation = VMM_CONNECT, .port = AGENT_PORT};
 	cleanup_close int ours = -1, theirs = -1;
-	struct vmm_reply reply;
+	struct vmm_reply reply = {0};
 	int ends[2];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)

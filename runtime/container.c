@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -41,9 +42,8 @@ static int make_folders(const char *path, struct error *err)
 {
 	char copy[PATH_MAX];
 
-	if (strlen(path) >= sizeof(copy))
+	if ((size_t)snprintf(copy, sizeof(copy), "%s", path) >= sizeof(copy))
 		return error_set(err, ENAMETOOLONG, "--root `%s`: name too long", path);
-	strcpy(copy, path);
 	for (char *slash = strchr(copy + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
 		*slash = '\0';
 		if (mkdir(copy, 0755) < 0 && errno != EEXIST)

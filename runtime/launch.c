@@ -117,6 +117,11 @@ static int gather(const struct launch_options *options, struct materials *materi
 
 /* --- the container's folder -------------------------------------------------------------------------------------- */
 
+static char *copy(const char *text)
+{
+	return text ? strdup(text) : NULL;
+}
+
 static int copy_to_state(const struct launch_options *options, const struct materials *materials, struct state *state,
 			 struct error *err)
 {
@@ -124,9 +129,9 @@ static int copy_to_state(const struct launch_options *options, const struct mate
 
 	*state = (struct state){
 	    .stage = STATE_CREATING,
-	    .id = strdup(options->id),
-	    .bundle = strdup(materials->bundle_path),
-	    .rootfs = strdup(materials->exports.rootfs),
+	    .id = copy(options->id),
+	    .bundle = copy(materials->bundle_path),
+	    .rootfs = copy(materials->exports.rootfs),
 	    .created = state_timestamp(),
 	    .annotations = json_is_object(annotations) ? json_incref(annotations) : NULL,
 	};

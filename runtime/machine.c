@@ -93,36 +93,12 @@ unsigned machine_stream_port(const struct stdio *stdio, int stream)
 	return stdio->fds[stream] >= 0 ? AGENT_STREAM_PORT_FIRST + (unsigned)stream : 0;
 }
 
-/* A list of descriptors that is as long as it needs to be. */
-struct descriptors {
-	int *list;
-	size_t n;
-	int failed;
-};
-
-static void release_descriptors(struct descriptors *descriptors)
-{
-	free(descriptors->list);
-}
-
-static void keep(struct descriptors *descriptors, int fd)
-{
-	int *larger = realloc(descriptors->list, (descriptors->n + 1) * sizeof(*larger));
-
-	if (!larger) {
-		descriptors->failed = 1;
-		return;
-	}
-	descriptors->list = larger;
-	larger[descriptors->n++] = fd;
-}
-
 /* Adds "--name FD". */
 static void pass(struct arguments *arguments, struct descriptors *descriptors, const char *name, int fd)
 {
 	arguments_add(arguments, "%s", name);
 	arguments_add(arguments, "%d", fd);
-	keep(descriptors, fd);
+	descriptors_add(descriptors, fd);
 }
 
 static void pass_streams(struct arguments *arguments, struct descriptors *descriptors, const struct stdio *stdio)
@@ -133,7 +109,7 @@ static void pass_streams(struct arguments *arguments, struct descriptors *descri
 		arguments_add(arguments, "--stream");
 		arguments_add(arguments, "%u=%d,%s", machine_stream_port(stdio, i), stdio->fds[i],
 			      i == STDIO_IN ? "in" : "out");
-		keep(descriptors, stdio->fds[i]);
+		descriptors_add(descriptors, stdio->fds[i]);
 	}
 }
 
@@ -154,9 +130,9 @@ static void pass_user(struct arguments *arguments, struct spawn *spawning)
 static int start_vmm(const struct machine_plan *plan, int fs, struct machine *machine, struct error *err)
 {
 	const struct resources *resources = plan->resources;
-	__attribute__((cleanup(release_descriptors))) struct descriptors descriptors = {0};
+	cleanup_descriptors struct descriptors descriptors = {0};
 	cleanup_arguments struct arguments arguments = {0};
-	struct spawn spawning = {.program = resources->parts.vmm, .arguments = &arguments};
+	struct spawn spawning = {.program = resources->parts.vmm, .arguments = &arguments, .keep = &descriptors};
 
 	arguments_add(&arguments, "hull-vmm");
 	pass(&arguments, &descriptors, "--kvm", resources->kvm);
@@ -178,18 +154,14 @@ static int start_vmm(const struct machine_plan *plan, int fs, struct machine *ma
 	pass_streams(&arguments, &descriptors, plan->stdio);
 	pass_user(&arguments, &spawning);
 	spawning.lifeline = &machine->lifeline;
-	spawning.keep = descriptors.list;
-	spawning.n_keep = descriptors.n;
-	if (descriptors.failed)
-		return error_set(err, ENOMEM, "make the command line of hull-vmm");
 	return spawn(&spawning, &machine->vmm, err);
 }
 
 static int start_fsd(const struct machine_plan *plan, int socket, struct machine *machine, struct error *err)
 {
-	__attribute__((cleanup(release_descriptors))) struct descriptors descriptors = {0};
+	cleanup_descriptors struct descriptors descriptors = {0};
 	cleanup_arguments struct arguments arguments = {0};
-	struct spawn spawning = {.program = plan->resources->parts.fsd, .arguments = &arguments};
+	struct spawn spawning = {.program = plan->resources->parts.fsd, .arguments = &arguments, .keep = &descriptors};
 
 	arguments_add(&arguments, "hull-fsd");
 	pass(&arguments, &descriptors, "--socket", socket);
@@ -200,12 +172,8 @@ static int start_fsd(const struct machine_plan *plan, int socket, struct machine
 		arguments_add(&arguments, "--export");
 		arguments_add(&arguments, "%s=%d%s%s,cache=%u", export->name, export->fd,
 			      export->read_only ? ",ro" : "", export->recursive ? ",recursive" : "", export->cache);
-		keep(&descriptors, export->fd);
+		descriptors_add(&descriptors, export->fd);
 	}
-	spawning.keep = descriptors.list;
-	spawning.n_keep = descriptors.n;
-	if (descriptors.failed)
-		return error_set(err, ENOMEM, "make the command line of hull-fsd");
 	return spawn(&spawning, &machine->fsd, err);
 }
 

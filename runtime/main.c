@@ -227,12 +227,12 @@ static int run_line(int argc, char **argv, struct error *err)
 /* Names in objects are hashed. The kernel has put random bytes at hand; by itself the library would read a device. */
 static void seed_json(void)
 {
-	const void *random = (const void *)getauxval(AT_RANDOM);
-	size_t seed = 0;
+	/* An address, which the auxiliary vector holds as a number. */
+	unsigned long address = getauxval(AT_RANDOM);
+	const size_t *random;
 
-	if (random)
-		memcpy(&seed, random, sizeof(seed));
-	json_object_seed(seed);
+	memcpy(&random, &address, sizeof(random));
+	json_object_seed(random ? *random : 0);
 }
 
 int main(int argc, char **argv)

@@ -65,7 +65,7 @@ int process_identify(pid_t pid, struct process *process, struct error *err)
 
 bool process_alive(const struct process *process)
 {
-	struct process now;
+	struct process now = {0};
 
 	return process->pid > 0 && process_identify(process->pid, &now, NULL) == 0 && now.start == process->start;
 }

@@ -65,13 +65,10 @@ static void emit(int fd, const char *text)
 		return;
 }
 
-static void report(const char *level, bool to_stderr, const char *format, va_list args)
-    __attribute__((format(printf, 3, 0)));
-static void report(const char *level, bool to_stderr, const char *format, va_list args)
+static void report(const char *level, const char *message, bool to_stderr)
 {
-	char message[MESSAGE_MAX], line[2 * MESSAGE_MAX + 128];
+	char line[2 * MESSAGE_MAX + 128];
 
-	vsnprintf(message, sizeof(message), format, args);
 	format_line(line, sizeof(line), level, message);
 	emit(log_file >= 0 ? log_file : STDERR_FILENO, line);
 	if (log_file < 0 || !to_stderr)
@@ -82,29 +79,35 @@ static void report(const char *level, bool to_stderr, const char *format, va_lis
 
 void report_error(const char *format, ...)
 {
+	char message[MESSAGE_MAX];
 	va_list args;
 
 	va_start(args, format);
-	report("error", true, format, args);
+	vsnprintf(message, sizeof(message), format, args);
 	va_end(args);
+	report("error", message, true);
 }
 
 void report_warning(const char *format, ...)
 {
+	char message[MESSAGE_MAX];
 	va_list args;
 
 	va_start(args, format);
-	report("warning", false, format, args);
+	vsnprintf(message, sizeof(message), format, args);
 	va_end(args);
+	report("warning", message, false);
 }
 
 void report_debug(const char *format, ...)
 {
+	char message[MESSAGE_MAX];
 	va_list args;
 
 	if (!debugging)
 		return;
 	va_start(args, format);
-	report("debug", false, format, args);
+	vsnprintf(message, sizeof(message), format, args);
 	va_end(args);
+	report("debug", message, false);
 }

@@ -45,6 +45,24 @@ void arguments_add(struct arguments *arguments, const char *format, ...)
 	larger[arguments->n] = NULL;
 }
 
+void descriptors_release(struct descriptors *descriptors)
+{
+	free(descriptors->list);
+	*descriptors = (struct descriptors){0};
+}
+
+void descriptors_add(struct descriptors *descriptors, int fd)
+{
+	int *larger = realloc(descriptors->list, (descriptors->n + 1) * sizeof(*larger));
+
+	if (!larger) {
+		descriptors->failed = 1;
+		return;
+	}
+	descriptors->list = larger;
+	larger[descriptors->n++] = fd;
+}
+
 int lifeline_make(struct lifeline *lifeline, struct error *err)
 {
 	int ends[2];
@@ -118,8 +136,8 @@ static int keep_descriptors(const struct spawn *spawn)
 	/* Also what hull itself inherited from its caller by mistake. */
 	if (close_range(STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
 		return -1;
-	for (size_t i = 0; i < spawn->n_keep; i++)
-		if (set_cloexec(spawn->keep[i], false) < 0)
+	for (size_t i = 0; i < spawn->keep->n; i++)
+		if (set_cloexec(spawn->keep->list[i], false) < 0)
 			return -1;
 	return 0;
 }
@@ -165,7 +183,7 @@ int spawn(const struct spawn *spawn, struct child *child, struct error *err)
 	int pidfd = -1;
 	pid_t pid;
 
-	if (spawn->arguments->failed)
+	if (spawn->arguments->failed || spawn->keep->failed)
 		return error_set(err, ENOMEM, "make the command line of `%s`", spawn->program);
 	/* No handler may run in the child while it shares our memory. */
 	sigfillset(&all);

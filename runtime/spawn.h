@@ -20,6 +20,17 @@ void arguments_release(struct arguments *arguments);
 #define cleanup_arguments __attribute__((cleanup(arguments_release)))
 void arguments_add(struct arguments *arguments, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Descriptors that a program inherits, under their own numbers (all above 2). */
+struct descriptors {
+	int *list;
+	size_t n;
+	int failed; /* as above */
+};
+
+void descriptors_release(struct descriptors *descriptors);
+#define cleanup_descriptors __attribute__((cleanup(descriptors_release)))
+void descriptors_add(struct descriptors *descriptors, int fd);
+
 /*
  * Ties a program to the process that starts it, for as long as that wants: when the starter ends, for whatever reason,
  * the kernel kills the program. It is a pipe of which the starter holds the writing end and the program the reading
@@ -47,8 +58,7 @@ void lifeline_cut(struct lifeline *lifeline);
 struct spawn {
 	const char *program;
 	const struct arguments *arguments;
-	const int *keep; /* descriptors that it gets, under their own numbers (all above 2) */
-	size_t n_keep;
+	const struct descriptors *keep;
 	const struct lifeline *lifeline; /* or NULL */
 	char *own_id[2]; /* words of arguments, SPAWN_ID_SIZE bytes, that become SPAWN_ID_BASE + its pid; or NULL */
 };

@@ -35,6 +35,7 @@
 
 #define BOOT_TIMEOUT 20
 #define BOOT_MEMORY (256ull << 20)
+#define LINE_SIZE 1400
 
 /* What the checks share. */
 struct examination {
@@ -43,41 +44,38 @@ struct examination {
 	struct parts parts;
 };
 
-static void say(const char *verdict, const char *what, const char *format, va_list args)
-    __attribute__((format(printf, 3, 0)));
-static void say(const char *verdict, const char *what, const char *format, va_list args)
+static void say(const char *verdict, const char *what, const char *text)
 {
-	char line[1024];
-	int used = snprintf(line, sizeof(line), "%-5s %s", verdict, what);
+	char line[LINE_SIZE + 128];
 
-	if (*format) {
-		used += snprintf(line + used, sizeof(line) - (size_t)used, ": ");
-		vsnprintf(line + used, sizeof(line) - (size_t)used - 1, format, args);
-	}
-	strcat(line, "\n");
+	snprintf(line, sizeof(line), "%-5s %s: %s\n", verdict, what, text);
 	output_text(line, NULL);
 }
 
 static void good(const char *what, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void good(const char *what, const char *format, ...)
 {
+	char text[LINE_SIZE];
 	va_list args;
 
 	va_start(args, format);
-	say("ok", what, format, args);
+	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	say("ok", what, text);
 }
 
 static void bad(struct examination *examination, const char *what, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 static void bad(struct examination *examination, const char *what, const char *format, ...)
 {
+	char text[LINE_SIZE];
 	va_list args;
 
 	examination->failures++;
 	va_start(args, format);
-	say("FAIL", what, format, args);
+	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	say("FAIL", what, text);
 }
 
 /* --- the host ---------------------------------------------------------------------------------------------------- */

@@ -109,7 +109,10 @@ static int print_table(const json_t *containers, struct error *err)
 		return error_set_errno(err, "format a table");
 	measure(containers, widths);
 	print_row(out, NULL, widths);
-	json_array_foreach(containers, i, container) print_row(out, container, widths);
+	json_array_foreach(containers, i, container)
+	{
+		print_row(out, container, widths);
+	}
 	if (fclose(out) != 0)
 		return error_set_errno(err, "format a table");
 	return output_text(text, err);
