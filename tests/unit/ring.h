@@ -219,8 +219,8 @@ static inline bool driver_used(struct driver *driver, unsigned queue, uint16_t *
 		return false;
 	guest_read(driver->memory, ring->used_at + 4 + 8u * (ring->used_seen & (ring->size - 1)), element, 8);
 	ring->used_seen++;
-	driver_must(element[0] < ring->size, "used element");
-	*head = (uint16_t)element[0];
+	/* A hostile driver may have had its own ring overwritten. */
+	*head = (uint16_t)(element[0] & (ring->size - 1u));
 	*length = element[1];
 	ring->busy[*head / SLOT_BUFFERS] = false;
 	return true;
