@@ -85,7 +85,7 @@ static void set_up(void)
 	home_fd = open(".", O_PATH | O_DIRECTORY);
 	signal(SIGXFSZ, SIG_IGN);
 	setrlimit(RLIMIT_FSIZE, &limit);
-	if (server_init(&server, NULL) < 0)
+	if (server_init(&server, 20, NULL) < 0)
 		abort();
 	server.revoke_writes = revoked;
 	if (server_export(&server, "tree", 1, open(scratch, O_PATH), NULL) < 0 ||

@@ -130,7 +130,7 @@ static int set_up(void **state)
 	assert_non_null(mkdtemp(world->path));
 	world->directory = open(world->path, O_RDONLY | O_DIRECTORY);
 	assert_int_equal(jail_enter_self(NULL), 0);
-	assert_int_equal(server_init(&world->server, NULL), 0);
+	assert_int_equal(server_init(&world->server, 20000, NULL), 0);
 	world->server.revoke_writes = count_revoked;
 	world->server.owner = world;
 	assert_int_equal(server_export(&world->server, "tree", 1, open(world->path, O_PATH), NULL), 0);
@@ -571,6 +571,70 @@ static void test_listing(void **state)
 	assert_int_equal(list(world, first, 4096, FUSE_READDIRPLUS), 502);
 }
 
+/* More inodes than there may be descriptors: those that lie idle lose theirs, and get them back. */
+static void test_parking(void **state)
+{
+	struct world *world = *state;
+	static uint64_t nodes[500];
+	struct fuse_getattr_in get = {0};
+	uint64_t directory, open, fh;
+	unsigned stale = 0;
+	char name[40];
+
+	world->server.inodes.open_max = 100;
+	assert_int_equal(mkdirat(world->directory, "dir", 0755), 0);
+	assert_int_equal(look_up(world, world->root, "dir", &directory), 0);
+	open = make_file(world, "open", "content");
+	assert_int_equal(open_node(world, open, O_RDONLY, &fh), 0);
+	for (unsigned i = 0; i < 500; i++) {
+		snprintf(name, sizeof(name), "dir/entry%u", i);
+		assert_int_equal(mknodat(world->directory, name, S_IFREG | 0644, 0), 0);
+		assert_int_equal(look_up(world, directory, name + 4, &nodes[i]), 0);
+	}
+	assert_true(world->server.inodes.parked_count >= 390);
+	assert_true(inode_get(&world->server.inodes, open)->fd >= 0);
+	/* Removed and renamed by the guest itself. */
+	assert_int_equal(call_name(world, FUSE_UNLINK, directory, NULL, 0, "entry0"), 0);
+	begin(world, FUSE_RENAME, directory);
+	add(world, &directory, 8);
+	add(world, "entry1\0new", 11);
+	assert_int_equal(finish(world), 0);
+	/* By the host: one is gone, one is another file of the same name. */
+	unlinkat(world->directory, "dir/entry2", 0);
+	unlinkat(world->directory, "dir/entry3", 0);
+	assert_int_equal(mknodat(world->directory, "dir/entry3", S_IFREG | 0600, 0), 0);
+	for (unsigned i = 0; i < 500; i++) {
+		int error = call(world, FUSE_GETATTR, nodes[i], &get, sizeof(get));
+
+		assert_true(error == 0 || (error == ESTALE && (i == 2 || i == 3)));
+		stale += error != 0;
+	}
+	assert_int_equal(stale, 2);
+	/* Found again under the number of one that is gone: not that one. */
+	for (unsigned i = 0; i < 10; i++) {
+		uint64_t node;
+
+		snprintf(name, sizeof(name), "again%u", i);
+		node = make_file(world, name, "");
+		assert_true(node != nodes[2] && node != nodes[3]);
+	}
+	assert_int_equal(call(world, FUSE_GETATTR, nodes[2], &get, sizeof(get)), ESTALE);
+	/* The directory above is parked, too. */
+	world->server.inodes.open_max = 2;
+	for (unsigned i = 0; i < 1000 && !inode_get(&world->server.inodes, directory)->parked; i++) {
+		uint64_t node = make_file(world, "other", "");
+
+		call(world, FUSE_FORGET, node, &(struct fuse_forget_in){1}, sizeof(struct fuse_forget_in));
+		unlinkat(world->directory, "other", 0);
+	}
+	assert_true(inode_get(&world->server.inodes, directory)->parked);
+	for (unsigned i = 4; i < 500; i++)
+		assert_int_equal(call(world, FUSE_GETATTR, nodes[i], &get, sizeof(get)), 0);
+	assert_false(inode_get(&world->server.inodes, directory)->parked);
+	start_session(world);
+	assert_int_equal(world->server.inodes.parked_count, 0);
+}
+
 static void test_many_inodes(void **state)
 {
 	struct world *world = *state;
@@ -618,6 +682,7 @@ int main(void)
 	    TEST(test_too_many_files),
 	    TEST(test_listing),
 	    TEST(test_many_inodes),
+	    TEST(test_parking),
 	};
 	struct rlimit limit;
 

@@ -75,7 +75,7 @@ static int answer_attributes(const struct server *server, struct request *reques
 
 int do_getattr(struct server *server, struct request *request)
 {
-	const struct inode *inode = inode_get(&server->inodes, request->header->nodeid);
+	const struct inode *inode = node_get(server, request->header->nodeid);
 
 	if (!inode)
 		return -ESTALE;
@@ -185,7 +185,7 @@ int do_setattr(struct server *server, struct request *request)
 
 int do_statfs(struct server *server, struct request *request)
 {
-	const struct inode *inode = inode_get(&server->inodes, request->header->nodeid);
+	const struct inode *inode = node_get(server, request->header->nodeid);
 	struct statfs st = {.f_bsize = 4096, .f_frsize = 4096, .f_namelen = NAME_MAX};
 	struct fuse_kstatfs *out;
 

@@ -10,7 +10,7 @@
 
 int do_opendir(struct server *server, struct request *request)
 {
-	struct inode *inode = inode_get(&server->inodes, request->header->nodeid);
+	struct inode *inode = node_get(server, request->header->nodeid);
 	struct fuse_open_out *out;
 	uint32_t number;
 	int fd = -1;
@@ -27,6 +27,7 @@ int do_opendir(struct server *server, struct request *request)
 	number = handle_add(&server->handles, request->header->nodeid, fd, true);
 	if (number == 0)
 		return -ENFILE;
+	inode->opens++;
 	out = request_answer(request, sizeof(*out));
 	out->fh = number;
 	return 0;
@@ -159,7 +160,7 @@ static int list_directory(struct server *server, struct request *request, struct
 static int list(struct server *server, struct request *request, bool plus)
 {
 	const struct fuse_read_in *in = request_take(request, sizeof(*in));
-	struct inode *inode = inode_get(&server->inodes, request->header->nodeid);
+	struct inode *inode = node_get(server, request->header->nodeid);
 	struct handle *handle = handle_get(&server->handles, in->fh, request->header->nodeid);
 	size_t max = in->size < FS_PAYLOAD_MAX ? in->size : FS_PAYLOAD_MAX;
 
@@ -199,7 +200,7 @@ int do_fsyncdir(struct server *server, struct request *request)
 /* sync(2) in the guest: everything of the file system that an export lies on. */
 int do_syncfs(struct server *server, struct request *request)
 {
-	const struct inode *inode = inode_get(&server->inodes, request->header->nodeid);
+	const struct inode *inode = node_get(server, request->header->nodeid);
 	int fd, result;
 
 	if (!inode)

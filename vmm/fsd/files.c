@@ -62,6 +62,7 @@ static int answer_open(struct server *server, struct request *request, struct in
 
 	if (number == 0)
 		return -ENFILE;
+	inode->opens++;
 	request->descriptor = fd;
 	request->handle = number;
 	request->flags = FS_HAS_DESCRIPTOR;
@@ -156,6 +157,8 @@ static int create_existing(struct server *server, struct request *request, struc
 		child_drop(server, child);
 		return -ESTALE;
 	}
+	if (inode_unpark(&server->inodes, child) < 0)
+		return failure();
 	fd = open_inode(child, in->flags, in->open_flags);
 	if (fd >= 0)
 		result = inode_stat(child, &st);
@@ -220,6 +223,8 @@ int do_release(struct server *server, struct request *request)
 		return -EBADF;
 	if (handle->vmm_writes && inode && inode->writers > 0)
 		inode->writers--;
+	if (inode && inode->opens > 0)
+		inode->opens--;
 	if (server->directory.handle == in->fh)
 		server->directory.handle = 0;
 	handle_close(&server->handles, handle);

@@ -1,8 +1,10 @@
 #include "vmm/fsd/inode.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fuse.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -17,16 +19,18 @@ static void *reserve(size_t size)
 	return memory == MAP_FAILED ? NULL : memory;
 }
 
-int inode_table_init(struct inode_table *table, struct error *err)
+int inode_table_init(struct inode_table *table, uint32_t open_max, struct error *err)
 {
 	struct inode *root;
 
 	memset(table, 0, sizeof(*table));
 	table->inodes = reserve(INODES_MAX * sizeof(struct inode));
 	table->buckets = reserve(INODES_MAX * sizeof(uint32_t));
-	if (!table->inodes || !table->buckets)
+	table->names = reserve(INODES_MAX * sizeof(*table->names));
+	if (!table->inodes || !table->buckets || !table->names)
 		return error_set_errno(err, "reserve memory for inodes");
 	table->bucket_count = FIRST_BUCKETS;
+	table->open_max = open_max;
 	table->end = FUSE_ROOT_ID + 1;
 	root = &table->inodes[FUSE_ROOT_ID];
 	root->fd = -1;
@@ -42,6 +46,7 @@ void inode_table_free(struct inode_table *table)
 			close(table->inodes[i].fd);
 	munmap(table->inodes, INODES_MAX * sizeof(struct inode));
 	munmap(table->buckets, INODES_MAX * sizeof(uint32_t));
+	munmap(table->names, INODES_MAX * sizeof(*table->names));
 	memset(table, 0, sizeof(*table));
 }
 
@@ -91,6 +96,16 @@ static void insert(struct inode_table *table, struct inode *inode)
 	*bucket = (uint32_t)(inode - table->inodes);
 }
 
+static void unlink_key(struct inode_table *table, const struct inode *inode)
+{
+	uint32_t index = (uint32_t)(inode - table->inodes);
+	uint32_t *link = bucket_of(table, &inode->key);
+
+	while (*link != index)
+		link = &table->inodes[*link].next;
+	*link = inode->next;
+}
+
 static void grow_buckets(struct inode_table *table)
 {
 	memset(table->buckets, 0, table->bucket_count * sizeof(uint32_t));
@@ -111,10 +126,171 @@ static struct inode *take_slot(struct inode_table *table)
 	return table->end < INODES_MAX ? &table->inodes[table->end++] : NULL;
 }
 
-struct inode *inode_add(struct inode_table *table, const struct inode_key *key, int fd)
+struct inode_key inode_key_of(const struct statx *st)
 {
-	struct inode *inode = take_slot(table);
+	return (struct inode_key){.mount = st->stx_mnt_id,
+				  .device = (uint64_t)st->stx_dev_major << 32 | st->stx_dev_minor,
+				  .number = st->stx_ino};
+}
+
+/* --- parking ---------------------------------------------------------------------------------------------------------
+ */
+
+#define STATX_IDENTITY (STATX_INO | STATX_MNT_ID | STATX_BTIME)
+
+/* The name by which the descriptor was opened, as the kernel knows it now. False when there is none to be had. */
+static bool name_of(const struct inode *inode, char name[NAME_MAX + 1])
+{
+	char link[16], path[PATH_MAX];
+	const char *last;
+	ssize_t size;
+
+	snprintf(link, sizeof(link), "%d", inode->fd);
+	size = readlink(link, path, sizeof(path) - 1);
+	if (size <= 0)
+		return false;
+	path[size] = '\0';
+	last = strrchr(path, '/');
+	if (!last || last[1] == '\0' || strlen(last + 1) > NAME_MAX)
+		return false;
+	strcpy(name, last + 1);
+	return true;
+}
+
+/* Closes the descriptor of an inode that can be found again. */
+static bool park(struct inode_table *table, struct inode *inode)
+{
+	const struct inode *parent = inode_get(table, inode->parent);
+	char *name = table->names[inode - table->inodes];
+	struct inode_key key;
+	struct statx st;
+
+	if (!parent || parent->fd < 0 || !name_of(inode, name))
+		return false;
+	if (statx(parent->fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_IDENTITY, &st) < 0)
+		return false;
+	key = inode_key_of(&st);
+	/* Without a time of birth, a number that is used again would not be noticed. */
+	if (!same_key(&key, &inode->key) || !(st.stx_mask & STATX_BTIME))
+		return false;
+	inode->born = st.stx_btime;
+	close(inode->fd);
+	inode->fd = -1;
+	inode->parked = true;
+	table->parked_count++;
+	return true;
+}
+
+#define PARK_BATCH 64u
+#define PARK_SEARCH 4096u
+
+/* Goes on around the table from where the last search ended; who has been used since then is passed over once. */
+static void park_some(struct inode_table *table)
+{
+	unsigned parked = 0;
+
+	for (unsigned i = 0; i < PARK_SEARCH && parked < PARK_BATCH; i++) {
+		struct inode *inode;
+
+		if (++table->hand >= table->end)
+			table->hand = FUSE_ROOT_ID + 1;
+		inode = &table->inodes[table->hand];
+		if (!inode->used || inode->pinned || inode->parked || inode->opens > 0)
+			continue;
+		if (inode->recent)
+			inode->recent = false;
+		else
+			parked += park(table, inode);
+	}
+}
+
+static void park_if_needed(struct inode_table *table)
+{
+	if (table->count - table->parked_count >= table->open_max)
+		park_some(table);
+}
+
+static bool is_parked_file(const struct inode *inode, const struct statx *st)
+{
+	struct inode_key key = inode_key_of(st);
+
+	return same_key(&key, &inode->key) && st->stx_btime.tv_sec == inode->born.tv_sec &&
+	       st->stx_btime.tv_nsec == inode->born.tv_nsec;
+}
+
+static void set_unparked(struct inode_table *table, struct inode *inode, int fd)
+{
+	inode->fd = fd;
+	inode->parked = false;
+	inode->recent = true;
+	table->parked_count--;
+}
+
+bool inode_revive(struct inode_table *table, struct inode *inode, uint64_t parent, int fd, const struct statx *st)
+{
+	if (is_parked_file(inode, st)) {
+		inode->parent = parent;
+		set_unparked(table, inode, fd);
+		return true;
+	}
+	unlink_key(table, inode);
+	inode->key = (struct inode_key){.mount = UINT64_MAX, .number = (uint64_t)(inode - table->inodes)};
+	insert(table, inode);
+	return false;
+}
+
+static int unpark_one(struct inode_table *table, struct inode *inode)
+{
+	const struct inode *parent = inode_get(table, inode->parent);
+	struct statx st;
+	int fd;
+
+	if (!parent || parent->fd < 0) {
+		errno = ESTALE;
+		return -1;
+	}
+	fd = openat(parent->fd, table->names[inode - table->inodes], O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0) {
+		errno = errno == ENOENT || errno == ENOTDIR ? ESTALE : errno;
+		return -1;
+	}
+	if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STATX_IDENTITY, &st) == 0 && is_parked_file(inode, &st)) {
+		set_unparked(table, inode, fd);
+		return 0;
+	}
+	close(fd);
+	errno = ESTALE;
+	return -1;
+}
+
+/* The directories above may be parked as well: the uppermost first. Who is renamed on the host can make the chain go in
+ * circles; it then has more links than a path can have. */
+int inode_unpark(struct inode_table *table, struct inode *inode)
+{
+	unsigned steps = 0;
+
+	park_if_needed(table);
+	while (inode->parked) {
+		struct inode *top = inode, *parent;
+
+		while ((parent = inode_get(table, top->parent)) && parent->parked && steps++ < PATH_MAX)
+			top = parent;
+		if (unpark_one(table, top) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* --- adding and removing ---------------------------------------------------------------------------------------------
+ */
+
+struct inode *inode_add(struct inode_table *table, const struct inode_key *key, uint64_t parent, int fd)
+{
+	struct inode *inode;
 	uint32_t generation;
+
+	park_if_needed(table);
+	inode = take_slot(table);
 
 	if (!inode) {
 		close(fd);
@@ -122,7 +298,13 @@ struct inode *inode_add(struct inode_table *table, const struct inode_key *key, 
 		return NULL;
 	}
 	generation = inode->generation;
-	*inode = (struct inode){.key = *key, .fd = fd, .generation = generation, .used = true, .opened = {.size = -1}};
+	*inode = (struct inode){.key = *key,
+				.parent = parent,
+				.fd = fd,
+				.generation = generation,
+				.used = true,
+				.recent = true,
+				.opened = {.size = -1}};
 	if (++table->count > table->bucket_count && table->bucket_count < INODES_MAX)
 		grow_buckets(table); /* this one included */
 	else
@@ -132,18 +314,17 @@ struct inode *inode_add(struct inode_table *table, const struct inode_key *key, 
 
 static void remove_inode(struct inode_table *table, struct inode *inode)
 {
-	uint32_t index = (uint32_t)(inode - table->inodes);
-	uint32_t *link = bucket_of(table, &inode->key);
-
-	while (*link != index)
-		link = &table->inodes[*link].next;
-	*link = inode->next;
-	close(inode->fd);
+	unlink_key(table, inode);
+	if (inode->parked)
+		table->parked_count--;
+	else
+		close(inode->fd);
 	inode->fd = -1;
+	inode->parked = false;
 	inode->used = false;
 	inode->generation++;
 	inode->next = table->free;
-	table->free = index;
+	table->free = (uint32_t)(inode - table->inodes);
 	table->count--;
 }
 
@@ -162,6 +343,7 @@ void inode_forget_all(struct inode_table *table)
 		if (!inode->used)
 			continue;
 		inode->writers = 0;
+		inode->opens = 0;
 		inode->opened.size = -1;
 		inode_forget(table, inode, inode->lookups);
 	}

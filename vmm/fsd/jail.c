@@ -179,8 +179,8 @@ static const int allowed[] = {
     /* requests and answers, the log */
     SCMP_SYS(recvmsg), SCMP_SYS(recvfrom), SCMP_SYS(sendmsg), SCMP_SYS(write),
     /* names */
-    SCMP_SYS(openat), SCMP_SYS(close), SCMP_SYS(statx), SCMP_SYS(readlinkat), SCMP_SYS(symlinkat), SCMP_SYS(mknodat),
-    SCMP_SYS(mkdirat), SCMP_SYS(unlinkat), SCMP_SYS(renameat), SCMP_SYS(renameat2), SCMP_SYS(linkat),
+    SCMP_SYS(openat), SCMP_SYS(close), SCMP_SYS(statx), SCMP_SYS(readlink), SCMP_SYS(readlinkat), SCMP_SYS(symlinkat),
+    SCMP_SYS(mknodat), SCMP_SYS(mkdirat), SCMP_SYS(unlinkat), SCMP_SYS(renameat), SCMP_SYS(renameat2), SCMP_SYS(linkat),
     SCMP_SYS(getdents64),
     /* attributes */
     SCMP_SYS(chmod), SCMP_SYS(fchownat), SCMP_SYS(utimensat), SCMP_SYS(truncate), SCMP_SYS(ftruncate),

@@ -145,15 +145,19 @@ static int parse_options(int argc, char **argv, struct error *err)
 	return result;
 }
 
-/* A descriptor for each inode that the guest knows and each file that it has open: as many as the host allows. */
-static void raise_descriptor_limit(void)
+/* A descriptor for each inode that the guest knows and each file that it has open: as many as the host allows. Returns
+ * how many that are. */
+static uint32_t raise_descriptor_limit(void)
 {
 	struct rlimit limit = {INODES_MAX, INODES_MAX};
 
-	if (setrlimit(RLIMIT_NOFILE, &limit) == 0 || getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return;
+	if (setrlimit(RLIMIT_NOFILE, &limit) == 0)
+		return INODES_MAX;
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return 256;
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
+	return limit.rlim_max < INODES_MAX ? (uint32_t)limit.rlim_max : INODES_MAX;
 }
 
 static int export_trees(struct error *err)
@@ -179,15 +183,16 @@ static void revoke_writes(struct server *of, uint32_t handle)
 
 static int set_up(struct error *err)
 {
+	uint32_t descriptors;
 	int size = SOCKET_BUFFER;
 
 	/* A peer that has gone, or a limit on file sizes, is an error of one system call. */
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
-	raise_descriptor_limit();
+	descriptors = raise_descriptor_limit();
 	/* Else the kernel's default, which holds one message of any size. */
 	setsockopt(options.socket, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-	if (jail_enter_self(err) < 0 || server_init(&server, err) < 0 || export_trees(err) < 0)
+	if (jail_enter_self(err) < 0 || server_init(&server, descriptors, err) < 0 || export_trees(err) < 0)
 		return -1;
 	server.revoke_writes = revoke_writes;
 	if (jail_enter(err) < 0 || jail_filter(err) < 0)

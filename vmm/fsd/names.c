@@ -14,13 +14,6 @@
 
 #include "vmm/fsd/identity.h"
 
-static struct inode_key key_of(const struct statx *st)
-{
-	return (struct inode_key){.mount = st->stx_mnt_id,
-				  .device = (uint64_t)st->stx_dev_major << 32 | st->stx_dev_minor,
-				  .number = st->stx_ino};
-}
-
 /* The host's /proc must stay out of reach, even where it is mounted below an exported tree: it holds this process's own
  * memory and descriptors. */
 static bool is_procfs(int fd)
@@ -42,18 +35,20 @@ static int adopt(struct server *server, const struct inode *parent, int fd, stru
 		close(fd);
 		return result;
 	}
-	key = key_of(st);
+	key = inode_key_of(st);
 	*child = inode_find(&server->inodes, &key);
-	if (*child) {
+	if (*child && !(*child)->parked) {
 		close(fd);
 		return 0;
 	}
+	if (*child && inode_revive(&server->inodes, *child, inode_id(&server->inodes, parent), fd, st))
+		return 0;
 	crossed = key.mount != parent->key.mount || key.device != parent->key.device;
 	if (crossed && is_procfs(fd)) {
 		close(fd);
 		return -EACCES;
 	}
-	*child = inode_add(&server->inodes, &key, fd);
+	*child = inode_add(&server->inodes, &key, inode_id(&server->inodes, parent), fd);
 	if (!*child)
 		return -ENFILE;
 	(*child)->type = st->stx_mode & S_IFMT;
@@ -83,9 +78,9 @@ int child_find(struct server *server, struct inode *parent, const char *name, st
 	/* One call in the case that is most frequent: the guest makes sure of a name that it knows. */
 	if (statx(parent->fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_WANTED, st) < 0)
 		return failure();
-	key = key_of(st);
+	key = inode_key_of(st);
 	*child = inode_find(&server->inodes, &key);
-	if (*child)
+	if (*child && !(*child)->parked)
 		return 0;
 	fd = openat(parent->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
@@ -138,7 +133,7 @@ static int answer_absent(const struct server *server, struct request *request, c
 
 int do_lookup(struct server *server, struct request *request)
 {
-	struct inode *parent = inode_get(&server->inodes, request->header->nodeid), *child;
+	struct inode *parent = node_get(server, request->header->nodeid), *child;
 	struct statx st;
 	const char *name;
 	int result = request_take_name(request, &name);
@@ -277,6 +272,23 @@ int do_mkdir(struct server *server, struct request *request)
 	return end_creation(server, request, parent, name);
 }
 
+/* A parked inode that is about to lose its name gets its descriptor back first. */
+static void unpark_child(struct server *server, const struct inode *parent, const char *name)
+{
+	struct inode_key key;
+	struct inode *child;
+	struct statx st;
+
+	if (server->inodes.parked_count == 0)
+		return;
+	if (statx(parent->fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_WANTED, &st) < 0)
+		return;
+	key = inode_key_of(&st);
+	child = inode_find(&server->inodes, &key);
+	if (child)
+		inode_unpark(&server->inodes, child);
+}
+
 static int remove_name(struct server *server, struct request *request, int flags)
 {
 	const char *name;
@@ -288,6 +300,7 @@ static int remove_name(struct server *server, struct request *request, int flags
 	result = request_take_name(request, &name);
 	if (result < 0)
 		return result;
+	unpark_child(server, parent, name);
 	return unlinkat(parent->fd, name, flags) < 0 ? failure() : 0;
 }
 
@@ -303,7 +316,7 @@ int do_rmdir(struct server *server, struct request *request)
 
 static int rename_to(struct server *server, struct request *request, uint64_t new_node, uint32_t flags)
 {
-	struct inode *new_parent = inode_get(&server->inodes, new_node);
+	struct inode *new_parent = node_get(server, new_node);
 	const char *name, *new_name;
 	int result = 0;
 	struct inode *parent = request_directory(server, request, &result);
@@ -326,6 +339,8 @@ static int rename_to(struct server *server, struct request *request, uint64_t ne
 		result = identity_assume(request->header->uid, request->header->gid, 0);
 	if (result < 0)
 		return result;
+	unpark_child(server, parent, name);
+	unpark_child(server, new_parent, new_name);
 	return renameat2(parent->fd, name, new_parent->fd, new_name, flags) < 0 ? failure() : 0;
 }
 
@@ -346,7 +361,7 @@ int do_rename2(struct server *server, struct request *request)
 int do_link(struct server *server, struct request *request)
 {
 	const struct fuse_link_in *in = request_take(request, sizeof(*in));
-	struct inode *old = inode_get(&server->inodes, in->oldnodeid);
+	struct inode *old = node_get(server, in->oldnodeid);
 	struct statx st;
 	const char *name;
 	int result = 0;

@@ -154,11 +154,13 @@ static const struct {
     [FUSE_TMPFILE] = {"TMPFILE", sizeof(struct fuse_create_in) + 1, do_tmpfile},
 };
 
-int server_init(struct server *server, struct error *err)
+int server_init(struct server *server, uint32_t descriptors, struct error *err)
 {
 	memset(server, 0, sizeof(*server));
-	if (inode_table_init(&server->inodes, err) < 0)
+	/* A part is left for open files. */
+	if (inode_table_init(&server->inodes, descriptors / 4 * 3, err) < 0)
 		return -1;
+	inode_get(&server->inodes, FUSE_ROOT_ID)->export = NO_EXPORT;
 	return handle_table_init(&server->handles, err);
 }
 
@@ -185,8 +187,8 @@ int server_export(struct server *server, const char *name, uint32_t seconds, int
 		close(fd);
 		return -1;
 	}
-	key = (struct inode_key){st.stx_mnt_id, (uint64_t)st.stx_dev_major << 32 | st.stx_dev_minor, st.stx_ino};
-	inode = inode_add(&server->inodes, &key, fd);
+	key = inode_key_of(&st);
+	inode = inode_add(&server->inodes, &key, 0, fd);
 	if (!inode)
 		return error_set_errno(err, "export `%s`", name);
 	inode->pinned = true;
@@ -292,9 +294,19 @@ void *request_answer(struct request *request, size_t size)
 	return space;
 }
 
+struct inode *node_get(struct server *server, uint64_t id)
+{
+	struct inode *inode = inode_get(&server->inodes, id);
+
+	if (!inode)
+		return NULL;
+	inode->recent = true;
+	return inode->parked && inode_unpark(&server->inodes, inode) < 0 ? NULL : inode;
+}
+
 struct inode *request_inode(struct server *server, const struct request *request, int *result)
 {
-	struct inode *inode = inode_get(&server->inodes, request->header->nodeid);
+	struct inode *inode = node_get(server, request->header->nodeid);
 
 	if (inode && !is_root(inode))
 		return inode;

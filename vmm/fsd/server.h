@@ -28,6 +28,7 @@
 #include "vmm/fsd/inode.h"
 
 #define EXPORTS_MAX 256
+#define NO_EXPORT EXPORTS_MAX /* the virtual root's */
 #define EXPORT_NAME_MAX 64
 
 struct export
@@ -71,8 +72,8 @@ struct request {
 	uint32_t handle;
 };
 
-/* Makes a server without exports. */
-int server_init(struct server *server, struct error *err);
+/* Makes a server without exports, which uses up to `descriptors` descriptors for what the guest knows and has open. */
+int server_init(struct server *server, uint32_t descriptors, struct error *err);
 void server_free(struct server *server);
 
 /* Adds an export: fd is an O_PATH descriptor, taken over also on failure. */
@@ -101,7 +102,7 @@ int request_take_string(struct request *request, size_t max, const char **text);
 void *request_answer(struct request *request, size_t size);
 
 /* What all answers about an inode hold. */
-#define STATX_WANTED (STATX_BASIC_STATS | STATX_MNT_ID)
+#define STATX_WANTED (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID)
 
 /* Attributes of an inode by its descriptor. 0 or a negative errno value. */
 int inode_stat(const struct inode *inode, struct statx *st);
@@ -124,9 +125,12 @@ void child_drop(struct server *server, struct inode *child);
 struct inode *request_inode(struct server *server, const struct request *request, int *result);
 struct inode *request_directory(struct server *server, const struct request *request, int *result);
 
+/* The inode of a node id, ready for use, or NULL: it is to be looked up anew (ESTALE). */
+struct inode *node_get(struct server *server, uint64_t id);
+
 static inline bool is_root(const struct inode *inode)
 {
-	return inode->fd < 0;
+	return inode->export == NO_EXPORT;
 }
 
 static inline uint32_t cache_seconds(const struct server *server, const struct inode *inode)

@@ -76,7 +76,7 @@ static size_t room(uint32_t size)
 int do_getxattr(struct server *server, struct request *request)
 {
 	const struct fuse_getxattr_in *in = request_take(request, sizeof(*in));
-	const struct inode *inode = inode_get(&server->inodes, request->header->nodeid);
+	const struct inode *inode = node_get(server, request->header->nodeid);
 	const char *name;
 	int result;
 
@@ -95,7 +95,7 @@ int do_getxattr(struct server *server, struct request *request)
 int do_listxattr(struct server *server, struct request *request)
 {
 	const struct fuse_getxattr_in *in = request_take(request, sizeof(*in));
-	const struct inode *inode = inode_get(&server->inodes, request->header->nodeid);
+	const struct inode *inode = node_get(server, request->header->nodeid);
 
 	if (!inode)
 		return -ESTALE;
