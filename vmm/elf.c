@@ -185,7 +185,7 @@ static int load_segment(struct guest_memory *memory, const struct elf_file *file
 int elf_load(struct guest_memory *memory, int fd, uint64_t min, uint64_t max, struct elf_image *image,
 	     struct error *err)
 {
-	struct elf_file file;
+	struct elf_file file = {0};
 
 	if (read_headers(&file, fd, err) < 0 || check_segments(&file, min, max, image, err) < 0)
 		return -1;

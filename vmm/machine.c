@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,21 +51,15 @@ struct machine {
  */
 
 /* The first end counts. With the loop's lock held. */
-static void end(struct machine *machine, enum machine_end how, unsigned status, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-
-static void end(struct machine *machine, enum machine_end how, unsigned status, const char *format, ...)
+static void end(struct machine *machine, enum machine_end how, unsigned status, const char *text)
 {
 	struct machine_result *result = machine->result;
-	va_list args;
 
 	if (result->end)
 		return;
 	result->end = how;
 	result->status = status;
-	va_start(args, format);
-	vsnprintf(result->text, sizeof(result->text), format, args);
-	va_end(args);
+	snprintf(result->text, sizeof(result->text), "%s", text);
 	loop_stop(machine->loop, 0);
 }
 
@@ -88,7 +81,7 @@ static void guest_reported(void *owner, enum vsock_event event, uint32_t value)
 		end(machine, MACHINE_EXITED, value, "exited");
 		break;
 	case VSOCK_FAILED:
-		end(machine, MACHINE_FAILED, 0, "%s", vsock_failure_text(value));
+		end(machine, MACHINE_FAILED, 0, vsock_failure_text(value));
 		break;
 	}
 }
@@ -143,7 +136,7 @@ static void vcpu_failed(void *owner, const char *reason)
 
 	loop_lock(machine->loop);
 	if (!is_exiting(machine))
-		end(machine, MACHINE_FAILED, 0, "%s", reason);
+		end(machine, MACHINE_FAILED, 0, reason);
 	loop_unlock(machine->loop);
 }
 

@@ -7,8 +7,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#include "common/cleanup.h"
-
 #define PAGE_SIZE 4096u
 #define LARGE_PAGE_SIZE (2ull << 20)
 #define LOW_MEMORY_MAX (3ull << 30)
@@ -52,7 +50,7 @@ static uint8_t *map_aligned(uint64_t size)
 		   -1, 0);
 	if (raw == MAP_FAILED)
 		return NULL;
-	start = (uint8_t *)(((uintptr_t)raw + LARGE_PAGE_SIZE - 1) & ~(LARGE_PAGE_SIZE - 1));
+	start = raw + (-(uintptr_t)raw & (LARGE_PAGE_SIZE - 1));
 	end = raw + size + LARGE_PAGE_SIZE;
 	if (start > raw)
 		munmap(raw, (size_t)(start - raw));
@@ -63,20 +61,19 @@ static uint8_t *map_aligned(uint64_t size)
 
 struct guest_memory *guest_memory_new(uint64_t size, struct error *err)
 {
-	cleanup_free struct guest_memory *memory = calloc(1, sizeof(*memory));
 	uint64_t low = size < LOW_MEMORY_MAX ? size : LOW_MEMORY_MAX;
+	struct guest_memory *memory;
 
-	if (!memory) {
-		error_set_errno(err, "allocate guest memory");
-		return NULL;
-	}
 	if (size == 0 || size % PAGE_SIZE != 0 || size > PTRDIFF_MAX - LARGE_PAGE_SIZE) {
 		error_set(err, EINVAL, "guest memory of %" PRIu64 " bytes is not a multiple of the page size", size);
 		return NULL;
 	}
-	memory->mapping = map_aligned(size);
-	if (!memory->mapping) {
+	memory = calloc(1, sizeof(*memory));
+	if (memory)
+		memory->mapping = map_aligned(size);
+	if (!memory || !memory->mapping) {
 		error_set_errno(err, "map %" PRIu64 " bytes of guest memory", size);
+		free(memory);
 		return NULL;
 	}
 	madvise(memory->mapping, size < SPARSE_MEMORY ? size : SPARSE_MEMORY, MADV_NOHUGEPAGE);
@@ -84,7 +81,7 @@ struct guest_memory *guest_memory_new(uint64_t size, struct error *err)
 	add_region(memory, 0, low, memory->mapping);
 	if (size > low)
 		add_region(memory, HIGH_MEMORY_START, size - low, memory->mapping + low);
-	return take_pointer(memory);
+	return memory;
 }
 
 void guest_memory_free(struct guest_memory *memory)

@@ -61,7 +61,7 @@ void msix_config_written(struct msix *msix)
 
 static bool is_in_table(const struct msix *msix, uint64_t offset, unsigned size)
 {
-	uint64_t end = msix->count * MSIX_ENTRY_SIZE;
+	uint64_t end = (uint64_t)msix->count * MSIX_ENTRY_SIZE;
 
 	return offset < end && size <= end - offset;
 }

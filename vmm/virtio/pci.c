@@ -22,6 +22,8 @@
 
 #define VIRTIO_VENDOR 0x1af4
 #define VIRTIO_DEVICE_BASE 0x1040
+#define MSIX_TABLE_SIZE ((uint64_t)MSIX_VECTORS_MAX * MSIX_ENTRY_SIZE)
+#define NOTIFY_SIZE ((uint64_t)VIRTIO_QUEUES_MAX * VIRTIO_PCI_NOTIFY_STEP)
 #define NO_VECTOR 0xffff
 #define STATUS_KNOWN                                                                                                   \
 	(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_DRIVER_OK |                            \
@@ -488,7 +490,7 @@ static void ring(struct virtio_pci *transport, uint64_t offset)
 
 static uint64_t doorbell_address(const struct virtio_pci *transport, unsigned queue)
 {
-	return transport->doorbell_address + VIRTIO_PCI_NOTIFY_OFFSET + queue * VIRTIO_PCI_NOTIFY_STEP;
+	return transport->doorbell_address + VIRTIO_PCI_NOTIFY_OFFSET + (uint64_t)queue * VIRTIO_PCI_NOTIFY_STEP;
 }
 
 static void bar_moved(struct pci_function *function, unsigned bar, uint64_t address)
@@ -551,7 +553,7 @@ static void bar_read(struct pci_function *function, unsigned bar, uint64_t offse
 		if (device->operations->read_config)
 			device->operations->read_config(device, (uint32_t)(offset - VIRTIO_PCI_DEVICE_OFFSET), data,
 							size);
-	} else if (is_in(offset, size, VIRTIO_PCI_MSIX_TABLE_OFFSET, MSIX_VECTORS_MAX * MSIX_ENTRY_SIZE))
+	} else if (is_in(offset, size, VIRTIO_PCI_MSIX_TABLE_OFFSET, MSIX_TABLE_SIZE))
 		msix_table_read(&transport->msix, offset - VIRTIO_PCI_MSIX_TABLE_OFFSET, data, size);
 	else if (is_in(offset, size, VIRTIO_PCI_MSIX_PENDING_OFFSET, sizeof(uint64_t)))
 		msix_pending_read(&transport->msix, offset - VIRTIO_PCI_MSIX_PENDING_OFFSET, data, size);
@@ -565,13 +567,13 @@ static void bar_write(struct pci_function *function, unsigned bar, uint64_t offs
 	(void)bar;
 	if (is_in(offset, size, VIRTIO_PCI_COMMON_OFFSET, sizeof(struct virtio_pci_common_cfg)))
 		common_write(transport, offset - VIRTIO_PCI_COMMON_OFFSET, data, size);
-	else if (is_in(offset, size, VIRTIO_PCI_NOTIFY_OFFSET, VIRTIO_QUEUES_MAX * VIRTIO_PCI_NOTIFY_STEP))
+	else if (is_in(offset, size, VIRTIO_PCI_NOTIFY_OFFSET, NOTIFY_SIZE))
 		ring(transport, offset - VIRTIO_PCI_NOTIFY_OFFSET);
 	else if (is_in(offset, size, VIRTIO_PCI_DEVICE_OFFSET, VIRTIO_PCI_DEVICE_SIZE)) {
 		if (device->operations->write_config)
 			device->operations->write_config(device, (uint32_t)(offset - VIRTIO_PCI_DEVICE_OFFSET), data,
 							 size);
-	} else if (is_in(offset, size, VIRTIO_PCI_MSIX_TABLE_OFFSET, MSIX_VECTORS_MAX * MSIX_ENTRY_SIZE))
+	} else if (is_in(offset, size, VIRTIO_PCI_MSIX_TABLE_OFFSET, MSIX_TABLE_SIZE))
 		msix_table_write(&transport->msix, offset - VIRTIO_PCI_MSIX_TABLE_OFFSET, data, size);
 }
 
@@ -647,10 +649,9 @@ static void add_capabilities(struct virtio_pci *transport)
 	struct virtio_pci_cap isr = capability(VIRTIO_PCI_CAP_ISR_CFG, sizeof(isr), VIRTIO_PCI_ISR_OFFSET, 1);
 	struct virtio_pci_cap device =
 	    capability(VIRTIO_PCI_CAP_DEVICE_CFG, sizeof(device), VIRTIO_PCI_DEVICE_OFFSET, VIRTIO_PCI_DEVICE_SIZE);
-	struct virtio_pci_notify_cap notify = {.cap = capability(VIRTIO_PCI_CAP_NOTIFY_CFG, sizeof(notify),
-								 VIRTIO_PCI_NOTIFY_OFFSET,
-								 VIRTIO_QUEUES_MAX * VIRTIO_PCI_NOTIFY_STEP),
-					       .notify_off_multiplier = VIRTIO_PCI_NOTIFY_STEP};
+	struct virtio_pci_notify_cap notify = {
+	    .cap = capability(VIRTIO_PCI_CAP_NOTIFY_CFG, sizeof(notify), VIRTIO_PCI_NOTIFY_OFFSET, NOTIFY_SIZE),
+	    .notify_off_multiplier = VIRTIO_PCI_NOTIFY_STEP};
 	struct virtio_pci_cfg_cap access = {.cap = capability(VIRTIO_PCI_CAP_PCI_CFG, sizeof(access), 0, 0)};
 	struct virtio_pci_cfg_cap access_writable = {.cap = {.bar = 0xff, .offset = 0xffffffff, .length = 0xffffffff},
 						     .pci_cfg_data = {0xff, 0xff, 0xff, 0xff}};

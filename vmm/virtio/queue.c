@@ -231,7 +231,7 @@ int queue_pop(struct queue *queue, struct chain *chain)
 	count = available_or_ask(queue);
 	if (count <= 0)
 		return count;
-	head = load(queue, queue->available + AVAILABLE_ENTRIES + 2u * (queue->next_available & (queue->size - 1u)),
+	head = load(queue, queue->available + AVAILABLE_ENTRIES + 2ull * (queue->next_available & (queue->size - 1u)),
 		    __ATOMIC_RELAXED);
 	if (head >= queue->size || is_in_flight(queue, head))
 		return broken(queue);
@@ -274,7 +274,7 @@ bool queue_needs_interrupt(struct queue *queue)
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (!queue->event_index)
 		return !(load(queue, queue->available, __ATOMIC_RELAXED) & VRING_AVAIL_F_NO_INTERRUPT);
-	event = load(queue, queue->available + AVAILABLE_ENTRIES + 2u * queue->size, __ATOMIC_RELAXED);
+	event = load(queue, queue->available + AVAILABLE_ENTRIES + 2ull * queue->size, __ATOMIC_RELAXED);
 	return !valid || vring_need_event(event, new, old);
 }
 
