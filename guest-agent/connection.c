@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <linux/vm_sockets.h>
 
 #include "guest-agent/loop.h"
 #include "guest-agent/message.h"
@@ -178,12 +179,19 @@ static void connection_ready(struct watch *watch, uint32_t events)
 
 static void listener_ready(struct watch *watch, uint32_t events)
 {
-	int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct sockaddr_vm peer = {0};
+	socklen_t size = sizeof(peer);
+	int fd = accept4(watch->fd, (struct sockaddr *)&peer, &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	struct connection *connection;
 
 	(void)events;
 	if (fd < 0)
 		return;
+	/* Vsock knows no namespaces: a container may try it as well. */
+	if (peer.svm_family == AF_VSOCK && peer.svm_cid != VMADDR_CID_HOST) {
+		close(fd);
+		return;
+	}
 	connection = n_connections < CONNECTIONS_MAX ? calloc(1, sizeof(*connection)) : NULL;
 	if (!connection) {
 		close(fd);

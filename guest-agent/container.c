@@ -13,6 +13,7 @@
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <linux/capability.h>
@@ -37,6 +38,8 @@
  *
  * A container that fails in CREATING is never seen by anybody: it goes when init has been reaped, and only then the
  * create order is answered, so that nothing of it is left. */
+#define PATIENCE_SECONDS 2
+
 enum state { CREATING, CREATED, STARTING, RUNNING, STOPPED };
 
 struct container {
@@ -53,6 +56,8 @@ struct container {
 	bool init_ready;
 	struct relay relays[3]; /* by PLAN_STDIN... */
 	int connecting;		/* streams that are not connected yet */
+	struct watch patience;	/* a timer, while output of a killed container waits for its reader */
+	uint64_t moved;		/* by all streams, at the timer's last tick */
 	bool failed;		/* CREATING: failure says why */
 	struct error failure;
 	int exit_status;
@@ -73,6 +78,15 @@ static struct container *find(const char *id)
 	while (container && strcmp(container->id, id) != 0)
 		container = container->next;
 	return container;
+}
+
+static void end_patience(struct container *container)
+{
+	int fd = container->patience.fd;
+
+	loop_remove(&container->patience);
+	if (fd >= 0)
+		close(fd);
 }
 
 static void unlink_container(struct container *container)
@@ -100,6 +114,7 @@ static void container_free(struct container *container)
 
 	unlink_container(container);
 	close_channel(container);
+	end_patience(container);
 	for (int i = 0; i < 3; i++)
 		relay_stop(&container->relays[i]);
 	if (container->pidfd >= 0)
@@ -121,7 +136,7 @@ static struct container *container_new(struct order *order)
 		return NULL;
 	container->number = ++n_made;
 	container->pidfd = container->cgroup = container->channel_fd = -1;
-	container->channel = (struct watch)WATCH_NONE;
+	container->channel = container->patience = (struct watch)WATCH_NONE;
 	container->plan = take_pointer(order->plan);
 	container->id = strdup(order->id);
 	container->next = containers;
@@ -179,6 +194,7 @@ static void settle(struct container *container)
 	struct error err;
 
 	container->settled = true;
+	end_patience(container);
 	/* Its mounts went with its last process, and with them what programs had written through shared mappings; this
 	 * is for file systems that somebody else still has mounted. */
 	sync();
@@ -189,19 +205,61 @@ static void settle(struct container *container)
 		remove_container(container);
 }
 
+static bool is_draining(const struct container *container)
+{
+	return container->relays[PLAN_STDIN].active || container->relays[PLAN_STDOUT].active ||
+	       container->relays[PLAN_STDERR].active;
+}
+
 static void settle_if_drained(struct container *container)
 {
-	if (container->state != STOPPED || container->settled)
-		return;
-	for (int i = 0; i < 3; i++)
-		if (container->relays[i].active)
-			return;
-	settle(container);
+	if (container->state == STOPPED && !container->settled && !is_draining(container))
+		settle(container);
 }
 
 static void stream_ended(struct relay *relay)
 {
 	settle_if_drained(relay->owner);
+}
+
+static uint64_t moved(const struct container *container)
+{
+	return container->relays[PLAN_STDOUT].moved + container->relays[PLAN_STDERR].moved;
+}
+
+/* Nothing has gone on since the last tick: what is left of the output has no reader any more. */
+static void patience_ended(struct watch *watch, uint32_t events)
+{
+	struct container *container = (struct container *)((char *)watch - offsetof(struct container, patience));
+	uint64_t ticks, now = moved(container);
+
+	(void)events;
+	if (read(watch->fd, &ticks, sizeof(ticks)) != sizeof(ticks))
+		return;
+	if (now != container->moved) {
+		container->moved = now;
+		return;
+	}
+	relay_stop(&container->relays[PLAN_STDOUT]);
+	relay_stop(&container->relays[PLAN_STDERR]);
+	settle_if_drained(container);
+}
+
+/* A container that was killed must go, even if whoever reads its output stands still. One that ended by itself waits
+ * for its reader, as a process with a pipe would have. */
+static void begin_patience(struct container *container)
+{
+	const struct itimerspec each = {.it_interval.tv_sec = PATIENCE_SECONDS, .it_value.tv_sec = PATIENCE_SECONDS};
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+
+	container->moved = moved(container);
+	container->patience.ready = patience_ended;
+	if (fd < 0 || timerfd_settime(fd, 0, &each, NULL) < 0 || loop_add(&container->patience, fd, EPOLLIN) < 0) {
+		if (fd >= 0)
+			close(fd);
+		relay_stop(&container->relays[PLAN_STDOUT]);
+		relay_stop(&container->relays[PLAN_STDERR]);
+	}
 }
 
 static void finish_creating(struct container *container);
@@ -238,13 +296,16 @@ static void init_ended(struct container *container, int status)
 		answer_error(&answer, &err);
 		return;
 	}
-	container->state = STOPPED;
 	container->exit_status = exit_status_of(status);
 	/* The kernel has killed all others of the pid namespace by now. Input that nobody read is lost, as in a pipe.
 	 */
 	relay_stop(&container->relays[PLAN_STDIN]);
 	relay_finish(&container->relays[PLAN_STDOUT]);
 	relay_finish(&container->relays[PLAN_STDERR]);
+	/* Only now: a stream that ends settles a stopped container, and that may be its last moment. */
+	container->state = STOPPED;
+	if (WIFSIGNALED(status) && is_draining(container))
+		begin_patience(container);
 	settle_if_drained(container);
 }
 

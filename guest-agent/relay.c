@@ -76,6 +76,7 @@ static int drain(struct relay *relay)
 		if (n < 0)
 			return errno == EAGAIN ? 0 : -1;
 		relay->start += (size_t)n;
+		relay->moved += (uint64_t)n;
 	}
 	return 1;
 }

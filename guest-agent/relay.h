@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "common/error.h"
 #include "guest-agent/loop.h"
@@ -27,6 +28,7 @@ struct relay {
 	bool finishing;	   /* what is in the source now is all that is wanted */
 	bool active;	   /* both are open */
 	size_t start, end; /* bytes in the buffer that wait for the destination */
+	uint64_t moved;	   /* bytes that the destination has taken */
 	char *buffer;
 	/* Called once when the relay has connected (0) or could not (errno). May be NULL. */
 	void (*connected)(struct relay *relay, int code);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 #include <linux/vm_sockets.h>
 
@@ -26,10 +27,14 @@ int vsock_listen(uint32_t port, struct error *err)
 
 static int connect_host(uint32_t port, int flags, struct error *err)
 {
+	/* The default of 2 seconds would make a failure out of a host that is only slow; one that is gone takes the
+	 * guest with it. */
+	const struct timeval patience = {.tv_sec = 3600};
 	cleanup_close int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
 	struct sockaddr_vm address = address_of(VMADDR_CID_HOST, port);
 
-	if (fd < 0 || (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 && errno != EINPROGRESS))
+	if (fd < 0 || setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &patience, sizeof(patience)) < 0 ||
+	    (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 && errno != EINPROGRESS))
 		return error_set_errno(err, "connect to the host's vsock port %u", port);
 	return take_fd(&fd);
 }
