@@ -119,12 +119,15 @@ int boot_mount_exports(struct error *err)
 
 void boot_fail(const struct error *err)
 {
+	char line[sizeof(err->message) + 32];
 	cleanup_close int log = -1;
 
 	mknod("/kmsg", S_IFCHR | 0600, makedev(1, 11));
 	log = open("/kmsg", O_WRONLY | O_CLOEXEC);
-	if (log >= 0)
-		dprintf(log, "<2>hull-agent: %s\n", err->message);
+	/* One write is one message. (dprintf would try to seek, which this device refuses.) */
+	snprintf(line, sizeof(line), "<2>hull-agent: %s\n", err->message);
+	if (log < 0 || write(log, line, strlen(line)) < 0)
+		line[0] = '\0'; /* nobody left to tell */
 	/* Not a power-off: the machine has no ACPI, it would only halt. */
 	reboot(RB_AUTOBOOT);
 	_exit(1);
