@@ -165,6 +165,15 @@ static void show_content(const char *path)
 		close(fd);
 }
 
+static long write_one_byte(const char *path)
+{
+	int fd = open(path, O_WRONLY);
+	long result = write(fd, "x", 1);
+
+	close(fd);
+	return result;
+}
+
 static void make_file(const char *path, const char *content, mode_t mode)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
@@ -463,12 +472,7 @@ static void special_bits(void)
 {
 	make_file("s.file", "content", 06755);
 	show("s.file");
-	OP(({
-		int fd = open("s.file", O_WRONLY);
-		int n = (int)write(fd, "x", 1);
-		close(fd);
-		n;
-	}));
+	OP(write_one_byte("s.file"));
 	show("s.file");
 	chmod("s.file", 06755);
 	OP(truncate("s.file", 3));
@@ -1033,12 +1037,7 @@ static void attributes(void)
 	OP(getxattr("a.file", "security.capability", back, 100));
 	OP(memcmp(back, capability, 20));
 	OP(setxattr("a.file", "security.capability", "nonsense", 8, 0));
-	OP(({
-		int fd = open("a.file", O_WRONLY);
-		int n = (int)write(fd, "x", 1);
-		close(fd);
-		n;
-	}));
+	OP(write_one_byte("a.file"));
 	OP(getxattr("a.file", "security.capability", back, 100));
 	OP(setxattr("a.file", "security.capability", capability, 20, 0));
 	OP(chown("a.file", 0, 5));
@@ -1120,7 +1119,7 @@ static int compare_names(const void *a, const void *b)
 
 static void list(const char *path)
 {
-	char *names[100];
+	char *names[100] = {NULL};
 	unsigned count = 0;
 	DIR *dir = opendir(path);
 	struct dirent *entry;

@@ -153,7 +153,7 @@ static bool name_of(const struct inode *inode, char name[NAME_MAX + 1])
 	last = strrchr(path, '/');
 	if (!last || last[1] == '\0' || strlen(last + 1) > NAME_MAX)
 		return false;
-	strcpy(name, last + 1);
+	memcpy(name, last + 1, strlen(last + 1) + 1);
 	return true;
 }
 

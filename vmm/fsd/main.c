@@ -106,7 +106,7 @@ static int parse_export(char *text, struct error *err)
 	if (check_name(text, err) < 0)
 		return -1;
 	*export = (struct export_option){.cache_seconds = CACHE_SECONDS_DEFAULT};
-	strcpy(export->name, text);
+	memcpy(export->name, text, strlen(text) + 1);
 	flag = strtok_r(value, ",", &rest);
 	if (!flag)
 		return error_set(err, EINVAL, "export `%s`: descriptor expected", text);

@@ -332,10 +332,13 @@ static int rename_to(struct server *server, struct request *request, uint64_t ne
 	if (flags & ~(uint32_t)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT))
 		return -EINVAL;
 	result = request_take_name(request, &name);
-	if (result == 0)
-		result = request_take_name(request, &new_name);
+	if (result < 0)
+		return result;
+	result = request_take_name(request, &new_name);
+	if (result < 0)
+		return result;
 	/* A whiteout is a new object. */
-	if (result == 0 && (flags & RENAME_WHITEOUT))
+	if (flags & RENAME_WHITEOUT)
 		result = identity_assume(request->header->uid, request->header->gid, 0);
 	if (result < 0)
 		return result;

@@ -331,15 +331,3 @@ struct fd_path fd_path(int fd)
 	snprintf(path.text, sizeof(path.text), "%d", fd);
 	return path;
 }
-
-int failure(void)
-{
-	switch (errno) {
-	case ENOSYS: /* means to the guest that the operation never works, on any file */
-		return -EOPNOTSUPP;
-	case EMFILE: /* this process has too many files open, not the guest's */
-		return -ENFILE;
-	default:
-		return errno > 0 && errno < 512 ? -errno : -EIO;
-	}
-}

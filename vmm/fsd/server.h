@@ -16,6 +16,7 @@
  */
 #pragma once
 
+#include <errno.h>
 #include <linux/fuse.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -145,7 +146,17 @@ struct fd_path {
 struct fd_path fd_path(int fd);
 
 /* A negative errno value that a FUSE answer can carry for the present errno. */
-int failure(void);
+static inline int failure(void)
+{
+	switch (errno) {
+	case ENOSYS: /* means to the guest that the operation never works, on any file */
+		return -EOPNOTSUPP;
+	case EMFILE: /* this process has too many files open, not the guest's */
+		return -ENFILE;
+	default:
+		return errno > 0 && errno < 512 ? -errno : -EIO;
+	}
+}
 
 /* The operations: 0 or a negative errno value; on success the answer has been added to the request. */
 typedef int operation(struct server *server, struct request *request);
