@@ -35,7 +35,7 @@ mkdir "$work/bridge" "$work/direct"
 "$repository/build/tests/fuse_bridge" "$(dirname "$hull")/hull-fsd" "$work/bridge" "tree=$work/direct" >"$work/bridge.log" 2>&1 &
 bridge=$!
 for _ in $(seq 50); do
-	grep -q mounted "$work/bridge.log" && break
+	grep -qs mounted "$work/bridge.log" && break
 	sleep 0.1
 done
 limited() { setpriv --bounding-set -all,+chown,+dac_override,+fsetid,+fowner,+mknod,+setgid,+setuid,+setfcap,+sys_chroot --inh-caps -all "$@"; }

@@ -148,13 +148,15 @@ struct fd_path fd_path(int fd);
 /* A negative errno value that a FUSE answer can carry for the present errno. */
 static inline int failure(void)
 {
-	switch (errno) {
+	int error = errno;
+
+	switch (error) {
 	case ENOSYS: /* means to the guest that the operation never works, on any file */
 		return -EOPNOTSUPP;
 	case EMFILE: /* this process has too many files open, not the guest's */
 		return -ENFILE;
 	default:
-		return errno > 0 && errno < 512 ? -errno : -EIO;
+		return error > 0 && error < 512 ? -error : -EIO;
 	}
 }
 
