@@ -61,14 +61,44 @@ wait "$pid"
 same "run passes SIGTERM on" 33 $?
 same "run: nothing is left" "" "$(leftovers)"
 
+
+bundle "$work/b" "$work/rootfs" sh -c 'i=0; while [ $i -lt 300 ]; do echo $i; echo $((i + 1)) >&2; i=$((i + 2)); done'
+"$hull" run -b "$work/b" order </dev/null >"$work/out" 2>&1
+same "2>&1 keeps the order of what was written" "$(seq 0 299)" "$(cat "$work/out")"
+"$hull" run -b "$work/b" separate </dev/null 2>"$work/err" >"$work/out"
+same "stdout and stderr are kept apart" "0 298 150 1 299 150" \
+	"$(head -n 1 "$work/out") $(tail -n 1 "$work/out") $(wc -l <"$work/out") $(head -n 1 "$work/err") $(tail -n 1 "$work/err") $(wc -l <"$work/err")"
+bundle "$work/b" "$work/rootfs" sh -c 'nproc; awk "/MemTotal/ { print (\$2 > 900000) }" /proc/meminfo'
+edit "$work/b" '.annotations={"hull.vcpus":"2","hull.memory":"1G"}'
+same "annotations decide about CPUs and memory" "2 1" "$("$hull" run -b "$work/b" size </dev/null | tr '\n' ' ' | sed 's/ $//')"
+
+# The process ends, but nobody takes what it has written: SIGKILL ends that too.
+bundle "$work/b" "$work/rootfs" sh -c 'head -c 200000 /dev/zero'
+mkfifo "$work/stuck"
+sleep 1000 <"$work/stuck" &
+reader=$!
+"$hull" run -d -b "$work/b" stuck </dev/null >"$work/stuck" 2>/dev/null
+sleep 2
+same "output that nobody takes keeps the container" running "$(status_of stuck)"
+check "SIGKILL gives the output up" "$hull" kill stuck KILL
+wait_for "it stops" has_status stuck stopped && ok "then it stops"
+check "and can be deleted" "$hull" delete stuck
+kill "$reader"
+
 # --- create, start, state, delete ------------------------------------------------------------------------------------
+bundle "$work/b" "$work/rootfs" sh -c "$sleeper"
 mkfifo "$work/fifo"
 cat "$work/fifo" >"$work/out" &
 reader=$!
 edit "$work/b" '.annotations={"org.example.key":"value <&>"}'
+exec 10>"$work/stray" 11<"$work/b/config.json"
 "$hull" create --bundle "$work/b" --pid-file "$work/pid" c1 </dev/null >"$work/fifo" 2>&1
 same "create succeeds" 0 $?
+exec 10>&- 11<&-
 pid=$(cat "$work/pid")
+same "descriptors of the caller do not leak into hull-vmm" "" "$(find "/proc/$pid/fd" -printf '%l\n' | grep -e stray -e config.json)"
+same "nor into hull-fsd" "" "$(find "/proc/$(pgrep -x hull-fsd)/fd" -printf '%l\n' | grep -e stray -e config.json)"
+same "hull-vmm has no environment" 0 "$(wc -c <"/proc/$pid/environ")"
 same "pid file: hull-vmm" hull-vmm "$(cat "/proc/$pid/comm")"
 same "pid file: no newline" "${#pid}" "$(stat -c %s "$work/pid")"
 "$hull" state c1 >"$work/state"
@@ -137,6 +167,14 @@ bundle "$work/b" "$work/rootfs" true
 check "run --keep" "$hull" run --keep -b "$work/b" c4
 same "run --keep: it is still there" stopped "$(status_of c4)"
 check "run --keep: delete" "$hull" delete c4
+
+for flag in "" --rootless; do
+	mkdir -p "$work/ours$flag" "$work/runc$flag"
+	"$hull" spec $flag --bundle "$work/ours$flag"
+	runc spec $flag --bundle "$work/runc$flag"
+	check "spec $flag: the same as runc's" cmp "$work/ours$flag/config.json" "$work/runc$flag/config.json"
+done
+says "spec does not overwrite" 1 "File config.json exists" "$hull" spec --bundle "$work/ours"
 
 # --- errors before a container's process runs ------------------------------------------------------------------------
 bundle "$work/b" "$work/rootfs" /no/such/program
