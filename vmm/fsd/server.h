@@ -150,14 +150,13 @@ static inline int failure(void)
 {
 	int error = errno;
 
-	switch (error) {
-	case ENOSYS: /* means to the guest that the operation never works, on any file */
+	if (error == ENOSYS) /* means to the guest that the operation never works, on any file */
 		return -EOPNOTSUPP;
-	case EMFILE: /* this process has too many files open, not the guest's */
+	if (error == EMFILE) /* this process has too many files open, not the guest's */
 		return -ENFILE;
-	default:
-		return error > 0 && error < 512 ? -error : -EIO;
-	}
+	if (error <= 0 || error >= 512)
+		return -EIO;
+	return -error;
 }
 
 /* The operations: 0 or a negative errno value; on success the answer has been added to the request. */
