@@ -87,7 +87,7 @@ static int read_state(struct container *container, struct error *err)
 static int open_folder(struct container *container, struct error *err)
 {
 	container->folder = openat(container->root, container->id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (container->folder < 0 && errno == ENOENT)
+	if (container->folder < 0 && (errno == ENOENT || errno == ENOTDIR))
 		return error_set(err, ENOENT, "container does not exist");
 	if (container->folder < 0)
 		return error_set_errno(err, "open the folder of container %s", container->id);
@@ -327,7 +327,7 @@ int container_list(const char *root, char ***ids, size_t *n, struct error *err)
 	if (!directory)
 		return error_set_errno(err, "open --root `%s`", root);
 	while (result == 0 && (entry = readdir(directory))) {
-		if (entry->d_type != DT_DIR || state_check_id(entry->d_name, NULL) < 0)
+		if ((entry->d_type != DT_DIR && entry->d_type != DT_UNKNOWN) || state_check_id(entry->d_name, NULL) < 0)
 			continue;
 		if (append_name(ids, n, entry->d_name) < 0)
 			result = error_set_errno(err, "list containers");

@@ -28,20 +28,39 @@ int report_open(const char *path, enum report_format format, bool debug, struct 
 	return 0;
 }
 
-/* Appends text to out (of size bytes, always terminated) as the inside of a JSON or Go string literal. */
+/* Bytes of the UTF-8 sequence at text, or 0 when there is none: paths may hold any bytes, JSON may not. */
+static size_t sequence_length(const char *text)
+{
+	unsigned char first = (unsigned char)text[0];
+	size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
+
+	if (first < 0x80)
+		return 1;
+	if (first < 0xc2 || first > 0xf4)
+		return 0;
+	for (size_t i = 1; i < length; i++)
+		if (((unsigned char)text[i] & 0xc0) != 0x80)
+			return 0;
+	return length;
+}
+
+/* Puts text into out (of size bytes, always terminated) as the inside of a JSON or Go string literal. */
 static void quote(char *out, size_t size, const char *text)
 {
 	size_t used = 0;
 
-	for (; *text && used + 7 < size; text++) {
-		unsigned char c = (unsigned char)*text;
+	while (*text && used + 7 < size) {
+		size_t length = sequence_length(text);
 
-		if (c == '"' || c == '\\')
-			used += (size_t)snprintf(out + used, size - used, "\\%c", c);
-		else if (c < 0x20 || c == 0x7f)
-			used += (size_t)snprintf(out + used, size - used, "\\u%04x", c);
+		if (length == 0)
+			out[used++] = '?';
+		else if (*text == '"' || *text == '\\')
+			used += (size_t)snprintf(out + used, size - used, "\\%c", *text);
+		else if ((unsigned char)*text < 0x20 || *text == 0x7f)
+			used += (size_t)snprintf(out + used, size - used, "\\u%04x", *text);
 		else
-			out[used++] = (char)c;
+			used = (size_t)((char *)mempcpy(out + used, text, length) - out);
+		text += length ? length : 1;
 	}
 	out[used] = '\0';
 }

@@ -22,13 +22,17 @@ void stdio_release(struct stdio *stdio)
 }
 
 /* Fails where the other end of the fifo is gone or the fifo belongs to somebody else; the descriptor itself serves
- * then. */
+ * then. It also does where it is open for both directions: that holds off the end of the stream. */
 static int reopen_fifo(int fd)
 {
+	int mode = fd == STDIN_FILENO ? O_RDONLY : O_WRONLY;
+	int flags = fcntl(fd, F_GETFL);
 	char path[32];
 
+	if (flags < 0 || (flags & O_ACCMODE) != mode)
+		return -1;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return open(path, (fd == STDIN_FILENO ? O_RDONLY : O_WRONLY) | O_NONBLOCK | O_CLOEXEC);
+	return open(path, mode | O_NONBLOCK | O_CLOEXEC);
 }
 
 static int take_one(int fd, int *taken, struct error *err)

@@ -287,7 +287,7 @@ static void explain_boot(struct examination *examination, struct trial *trial, s
 	/* Such words of KVM, after all that was checked before, come from a KVM that is not hardware's. */
 	bad(examination, "boot", "%s%s", err->message,
 	    ended && strstr(err->message, "KVM: ")
-		? ": this host's KVM cannot run Linux guests (nested or emulated?); use a "
+		? "; this host's KVM cannot run Linux guests (nested or emulated?): use a "
 		  "host with hardware virtualisation, or turn nested virtualisation on"
 		: "");
 }
