@@ -218,17 +218,22 @@ static void set_xsave(struct cpuid *cpuid)
 	}
 }
 
-int cpuid_get(struct cpuid *cpuid, const struct kvm *kvm, unsigned vcpu_count, struct error *err)
+void cpuid_fit(struct cpuid *cpuid, unsigned vcpu_count)
 {
-	cpuid->count = CPUID_ENTRIES_MAX - 8; /* room for what is added here */
-	if (ioctl(kvm->kvm, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
-		return error_set_errno(err, "ask KVM for the CPU's features");
 	set_features(cpuid, vcpu_count);
 	set_cache_sharing(cpuid, vcpu_count);
 	set_extended_topology(cpuid, 0xb, vcpu_count);
 	set_extended_topology(cpuid, 0x1f, vcpu_count);
 	set_amd_topology(cpuid, vcpu_count);
 	set_xsave(cpuid);
+}
+
+int cpuid_get(struct cpuid *cpuid, const struct kvm *kvm, unsigned vcpu_count, struct error *err)
+{
+	cpuid->count = CPUID_ENTRIES_MAX - 8; /* room for what is added here */
+	if (ioctl(kvm->kvm, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
+		return error_set_errno(err, "ask KVM for the CPU's features");
+	cpuid_fit(cpuid, vcpu_count);
 	return 0;
 }
 

@@ -18,7 +18,9 @@ struct cpuid {
 	struct kvm_cpuid_entry2 entries[CPUID_ENTRIES_MAX];
 };
 
-/* Asks KVM and fits the answer to a machine of vcpu_count CPUs. */
+/* Fits what KVM supports to a machine of vcpu_count CPUs. */
+void cpuid_fit(struct cpuid *cpuid, unsigned vcpu_count);
+/* Asks KVM and fits the answer. */
 int cpuid_get(struct cpuid *cpuid, const struct kvm *kvm, unsigned vcpu_count, struct error *err);
 /* Puts in what differs from CPU to CPU: the APIC id. */
 void cpuid_set_apic_id(struct cpuid *cpuid, unsigned id);
