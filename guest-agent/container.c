@@ -147,27 +147,14 @@ static struct container *container_new(struct order *order)
 	return NULL;
 }
 
-static void refuse(struct answer *answer, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
-
-static void refuse(struct answer *answer, int code, const char *format, ...)
-{
-	struct error err = {.code = code};
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(err.message, sizeof(err.message), format, args);
-	va_end(args);
-	answer_error(answer, &err);
-}
-
-static struct container *find_or_refuse(const struct order *order, struct answer *answer)
+static struct container *find_or_refuse(const struct order *order, struct error *err)
 {
 	struct container *container = find(order->id);
 
 	/* One that is being made is not there yet. */
 	if (container && container->state != CREATING)
 		return container;
-	refuse(answer, ENOENT, "container \"%s\" does not exist", order->id);
+	error_set(err, ENOENT, "container \"%s\" does not exist", order->id);
 	return NULL;
 }
 
@@ -442,9 +429,15 @@ static int start_init(struct container *container, const int stdio[3], struct er
 	return 0;
 }
 
+static void close_all(int fds[3])
+{
+	for (int i = 0; i < 3; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
 static int make(struct container *container, struct error *err)
 {
-	cleanup_close int input = -1, output = -1, errors = -1;
 	int stdio[3] = {-1, -1, -1};
 	int status;
 
@@ -455,36 +448,31 @@ static int make(struct container *container, struct error *err)
 							  container->plan->n_device_rules, err) < 0)
 		return -1;
 	status = make_streams(container, stdio, err);
-	input = stdio[0];
-	output = stdio[1];
-	errors = stdio[2];
-	return status < 0 ? -1 : start_init(container, stdio, err);
+	if (status == 0)
+		status = start_init(container, stdio, err);
+	close_all(stdio);
+	return status;
 }
 
-void container_create(struct order *order, struct answer *answer)
+int container_create(struct order *order, struct answer *answer, struct error *err)
 {
 	struct container *container;
-	struct error err = {0};
 
-	if (find(order->id)) {
-		refuse(answer, EEXIST, "container with id exists: %s", order->id);
-		return;
-	}
+	if (find(order->id))
+		return error_set(err, EEXIST, "container with id exists: %s", order->id);
 	container = container_new(order);
-	if (!container) {
-		refuse(answer, ENOMEM, "out of memory");
-		return;
-	}
+	if (!container)
+		return error_set(err, ENOMEM, "out of memory");
 	answer_move(&container->answer, answer);
-	if (make(container, &err) == 0)
-		return;
+	if (make(container, err) == 0)
+		return 0;
 	if (container->pid > 0) {
-		fail_creating(container, &err); /* goes when it has been reaped */
-		return;
+		fail_creating(container, err); /* goes when it has been reaped */
+		return 0;
 	}
 	answer_move(answer, &container->answer);
 	container_free(container);
-	answer_error(answer, &err);
+	return -1;
 }
 
 /* --- start -----------------------------------------------------------------------------------------------------------
@@ -531,20 +519,21 @@ static void read_channel(struct container *container)
 	finish_creating(container);
 }
 
-void container_start(struct order *order, struct answer *answer)
+int container_start(struct order *order, struct answer *answer, struct error *err)
 {
-	struct container *container = find_or_refuse(order, answer);
+	struct container *container = find_or_refuse(order, err);
 
 	if (!container)
-		return;
+		return -1;
 	if (container->state == STOPPED)
-		return refuse(answer, EINVAL, "cannot start a container that has stopped");
+		return error_set(err, EINVAL, "cannot start a container that has stopped");
 	if (container->state != CREATED)
-		return refuse(answer, EINVAL, "cannot start an already running container");
+		return error_set(err, EINVAL, "cannot start an already running container");
 	container->state = STARTING;
 	answer_move(&container->answer, answer);
 	/* If init has been killed meanwhile, its channel closes and tells. */
 	send(container->channel_fd, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+	return 0;
 }
 
 /* --- kill ------------------------------------------------------------------------------------------------------------
@@ -586,58 +575,60 @@ static int signal_all(struct container *container, int signal, struct error *err
 	return 0;
 }
 
-void container_kill(struct order *order, struct answer *answer)
+int container_kill(struct order *order, struct answer *answer, struct error *err)
 {
-	struct container *container = find_or_refuse(order, answer);
-	struct error err;
+	struct container *container = find_or_refuse(order, err);
 
 	if (!container)
-		return;
+		return -1;
 	if (container->state == STOPPED)
-		return refuse(answer, ESRCH, "container not running");
-	if (order->all && signal_all(container, order->signal, &err) < 0)
-		return answer_error(answer, &err);
+		return error_set(err, ESRCH, "container not running");
+	if (order->all && signal_all(container, order->signal, err) < 0)
+		return -1;
 	if (send_signal(container, order->signal) < 0) {
 		if (errno == ESRCH)
-			return refuse(answer, ESRCH, "process already finished");
-		return refuse(answer, errno, "send signal %d: %s", order->signal, strerror(errno));
+			return error_set(err, ESRCH, "process already finished");
+		return error_set_errno(err, "send signal %d", order->signal);
 	}
 	answer_ok(answer, NULL);
+	return 0;
 }
 
 /* --- state, delete ---------------------------------------------------------------------------------------------------
  */
 
-void container_state(struct order *order, struct answer *answer)
+int container_state(struct order *order, struct answer *answer, struct error *err)
 {
 	static const char *const names[] = {
 	    [CREATED] = "created", [STARTING] = "created", [RUNNING] = "running", [STOPPED] = "stopped"};
-	struct container *container = find_or_refuse(order, answer);
+	struct container *container = find_or_refuse(order, err);
 	json_t *more;
 
 	if (!container)
-		return;
+		return -1;
 	more = json_pack("{s:s, s:i}", "status", names[container->state], "pid",
 			 container->state == STOPPED ? 0 : (int)container->pid);
 	if (more && container->state == STOPPED)
 		json_object_set_new(more, "exitStatus", json_integer(container->exit_status));
 	answer_ok(answer, more);
+	return 0;
 }
 
-void container_delete(struct order *order, struct answer *answer)
+int container_delete(struct order *order, struct answer *answer, struct error *err)
 {
-	struct container *container = find_or_refuse(order, answer);
+	struct container *container = find_or_refuse(order, err);
 
 	if (!container)
-		return;
+		return -1;
 	if (container->state != STOPPED && !order->force)
-		return refuse(answer, EBUSY, "cannot delete container %s that is not stopped", order->id);
+		return error_set(err, EBUSY, "cannot delete container %s that is not stopped", order->id);
 	if (container->deleting || container->answer.connection)
-		return refuse(answer, EBUSY, "another order for container %s is under way", order->id);
+		return error_set(err, EBUSY, "another order for container %s is under way", order->id);
 	container->deleting = true;
 	answer_move(&container->answer, answer);
 	if (container->settled)
 		remove_container(container);
 	else if (container->state != STOPPED)
 		send_signal(container, SIGKILL);
+	return 0;
 }

@@ -9,12 +9,13 @@
 #include "guest-agent/connection.h"
 #include "guest-agent/order.h"
 
-/* Each carries out one order of its kind and sees to the answer, at once or when it is known. create takes the plan. */
-void container_create(struct order *order, struct answer *answer);
-void container_start(struct order *order, struct answer *answer);
-void container_kill(struct order *order, struct answer *answer);
-void container_state(struct order *order, struct answer *answer);
-void container_delete(struct order *order, struct answer *answer);
+/* Each carries out one order of its kind. They return 0 when the answer has been given, or will be when it is known; or
+ * -1 with err, when the order is refused and that is still to be answered. create takes the plan. */
+int container_create(struct order *order, struct answer *answer, struct error *err);
+int container_start(struct order *order, struct answer *answer, struct error *err);
+int container_kill(struct order *order, struct answer *answer, struct error *err);
+int container_state(struct order *order, struct answer *answer, struct error *err);
+int container_delete(struct order *order, struct answer *answer, struct error *err);
 
 /* Called for every process that the agent has reaped; status as from waitpid(2). */
 void container_reaped(pid_t pid, int status);

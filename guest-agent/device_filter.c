@@ -33,6 +33,9 @@ struct program {
 	size_t n;
 };
 
+/* BPF_LD | BPF_DW | BPF_IMM: a constant of 64 bits, in two instructions. */
+#define LOAD_64 0x18
+
 /* Jump offsets that are filled in when the common ends are placed. */
 #define TO_ALLOW 0x7fff
 #define TO_DENY 0x7ffe
@@ -84,7 +87,7 @@ static void load_device(struct program *program, const struct device_rule *rule)
 	uint64_t device =
 	    ((uint64_t)type_of(rule) << MAJOR_BITS | (uint64_t)rule->major) << MINOR_BITS | (uint64_t)rule->minor;
 
-	emit(program, BPF_LD | BPF_DW | BPF_IMM, SCRATCH, 0, 0, (int32_t)device);
+	emit(program, LOAD_64, SCRATCH, 0, 0, (int32_t)device);
 	emit(program, 0, 0, 0, 0, (int32_t)(device >> 32));
 }
 

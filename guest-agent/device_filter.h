@@ -17,9 +17,9 @@
 struct device_rule {
 	bool allow;
 	char type;	 /* 'a' both, 'b' block, 'c' character */
+	uint32_t access; /* BPF_DEVCG_ACC_MKNOD | _READ | _WRITE */
 	int64_t major;	 /* -1: any */
 	int64_t minor;	 /* -1: any */
-	uint32_t access; /* BPF_DEVCG_ACC_MKNOD | _READ | _WRITE */
 };
 
 #define DEVICE_RULES_MAX 2048 /* several devices for each of which a host has nodes */

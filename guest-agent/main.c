@@ -8,12 +8,12 @@
  */
 #include <signal.h>
 #include <stdio.h>
+#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <jansson.h>
-#include <sys/auxv.h>
 
 #include "guest-agent/boot.h"
 #include "guest-agent/connection.h"
@@ -21,7 +21,7 @@
 #include "guest-agent/loop.h"
 #include "guest-agent/order.h"
 
-static void (*const carry_out[])(struct order *order, struct answer *answer) = {
+static int (*const carry_out[])(struct order *order, struct answer *answer, struct error *err) = {
     [ORDER_CREATE] = container_create, [ORDER_START] = container_start,	  [ORDER_KILL] = container_kill,
     [ORDER_STATE] = container_state,   [ORDER_DELETE] = container_delete,
 };
@@ -31,10 +31,8 @@ static void handle_order(json_t *json, struct answer *answer)
 	struct order order;
 	struct error err = {0};
 
-	if (order_parse(json, &order, &err) < 0)
+	if (order_parse(json, &order, &err) < 0 || carry_out[order.kind](&order, answer, &err) < 0)
 		answer_error(answer, &err);
-	else
-		carry_out[order.kind](&order, answer);
 	order_clear(&order);
 }
 
@@ -70,13 +68,14 @@ static int take_signals(struct watch *watch, struct error *err)
 	return 0;
 }
 
-/* jansson would look for randomness in /dev/urandom, which is not there. The kernel has put 16 random bytes beside the
- * program's arguments. */
+/* jansson would look for randomness in /dev/urandom, which is not there. */
 static void seed_hashes(void)
 {
-	const size_t *random = (const size_t *)getauxval(AT_RANDOM);
+	size_t seed;
 
-	json_object_seed(random && *random ? *random : 1);
+	if (getrandom(&seed, sizeof(seed), GRND_NONBLOCK) != sizeof(seed) || seed == 0)
+		seed = 1;
+	json_object_seed(seed);
 }
 
 static int run(struct error *err)

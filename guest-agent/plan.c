@@ -452,18 +452,18 @@ static int read_namespaces(struct plan *plan, const json_t *array, struct error 
 
 /* What every container may do whatever its rules say, as in runc: make any node, use the default devices. */
 static const struct device_rule default_rules[] = {
-    {true, 'c', -1, -1, BPF_DEVCG_ACC_MKNOD},
-    {true, 'b', -1, -1, BPF_DEVCG_ACC_MKNOD},
-    {true, 'c', 1, 3, RWM},    /* null */
-    {true, 'c', 1, 5, RWM},    /* zero */
-    {true, 'c', 1, 7, RWM},    /* full */
-    {true, 'c', 1, 8, RWM},    /* random */
-    {true, 'c', 1, 9, RWM},    /* urandom */
-    {true, 'c', 5, 0, RWM},    /* tty */
-    {true, 'c', 5, 1, RWM},    /* console */
-    {true, 'c', 5, 2, RWM},    /* ptmx */
-    {true, 'c', 136, -1, RWM}, /* pts */
-    {true, 'c', 10, 200, RWM}, /* net/tun */
+    {true, 'c', BPF_DEVCG_ACC_MKNOD, -1, -1},
+    {true, 'b', BPF_DEVCG_ACC_MKNOD, -1, -1},
+    {true, 'c', RWM, 1, 3},    /* null */
+    {true, 'c', RWM, 1, 5},    /* zero */
+    {true, 'c', RWM, 1, 7},    /* full */
+    {true, 'c', RWM, 1, 8},    /* random */
+    {true, 'c', RWM, 1, 9},    /* urandom */
+    {true, 'c', RWM, 5, 0},    /* tty */
+    {true, 'c', RWM, 5, 1},    /* console */
+    {true, 'c', RWM, 5, 2},    /* ptmx */
+    {true, 'c', RWM, 136, -1}, /* pts */
+    {true, 'c', RWM, 10, 200}, /* net/tun */
 };
 
 #define N_DEFAULT_RULES (sizeof(default_rules) / sizeof(default_rules[0]))
@@ -602,23 +602,27 @@ static int read_order(struct plan *plan, const json_t *order, struct error *err)
 	return read_linux(plan, json_object_get(spec, "linux"), err);
 }
 
+static int fill(struct plan *plan, json_t *order, struct error *err)
+{
+	plan->json = json_incref(order);
+	plan->warnings = json_array();
+	if (!plan->warnings)
+		return out_of_memory(err);
+	return read_order(plan, order, err);
+}
+
 struct plan *plan_new(json_t *order, struct error *err)
 {
-	cleanup_plan struct plan *plan = calloc(1, sizeof(*plan));
+	struct plan *plan = calloc(1, sizeof(*plan));
 
 	if (!plan) {
 		out_of_memory(err);
 		return NULL;
 	}
-	plan->json = json_incref(order);
-	plan->warnings = json_array();
-	if (!plan->warnings) {
-		out_of_memory(err);
-		return NULL;
-	}
-	if (read_order(plan, order, err) < 0)
-		return NULL;
-	return take_pointer(plan);
+	if (fill(plan, order, err) == 0)
+		return plan;
+	plan_free(plan);
+	return NULL;
 }
 
 static void free_mounts(struct plan *plan)

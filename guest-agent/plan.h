@@ -82,9 +82,3 @@ struct plan {
 /* Reads a create order. Returns a plan for plan_free, or NULL with err. */
 struct plan *plan_new(json_t *order, struct error *err);
 void plan_free(struct plan *plan);
-
-static inline void cleanup_free_plan(struct plan **plan)
-{
-	plan_free(*plan);
-}
-#define cleanup_plan __attribute__((cleanup(cleanup_free_plan)))

@@ -37,7 +37,7 @@ static int run(const struct bpf_insn *code, size_t n, const struct bpf_cgroup_de
 			memcpy(&value, (const char *)context + i->off, sizeof(value));
 			*to = value;
 			break;
-		case BPF_LD | BPF_DW | BPF_IMM:
+		case 0x18: /* BPF_LD | BPF_DW | BPF_IMM */
 			*to = (uint64_t)(uint32_t)code[at++].imm << 32 | immediate;
 			break;
 		case BPF_ALU | BPF_MOV | BPF_K:
@@ -128,11 +128,11 @@ static int expected(const struct device_rule *rules, size_t n, const struct devi
 
 static void test_examples(void **state)
 {
-	const struct device_rule rules[] = {{false, 'a', -1, -1, R | W | M},
-					    {true, 'c', 1, 3, R | W | M},
-					    {true, 'b', 8, -1, R},
-					    {false, 'b', 8, 1, R},
-					    {true, 'c', 4095, 0xfffff, R}};
+	const struct device_rule rules[] = {{false, 'a', R | W | M, -1, -1},
+					    {true, 'c', R | W | M, 1, 3},
+					    {true, 'b', R, 8, -1},
+					    {false, 'b', R, 8, 1},
+					    {true, 'c', R, 4095, 0xfffff}};
 	const struct device null = {'c', 1, 3, R | W}, block = {'b', 8, 0, R}, write = {'b', 8, 0, R | W},
 			    first = {'b', 8, 1, R}, large = {'c', 4095, 0xfffff, R}, other = {'c', 9, 9, M};
 
@@ -157,8 +157,8 @@ static void test_random_rules(void **state)
 					1 + (uint32_t)random() % 7};
 
 		for (size_t i = 0; i < n; i++)
-			rules[i] = (struct device_rule){random() % 2, "abc"[random() % 3], random() % 4 - 1,
-							random() % 4 - 1, (uint32_t)random() % 8};
+			rules[i] = (struct device_rule){random() % 2, "abc"[random() % 3], (uint32_t)random() % 8,
+							random() % 4 - 1, random() % 4 - 1};
 		assert_int_equal(filtered(rules, n, &device), expected(rules, n, &device));
 	}
 }
