@@ -10,14 +10,22 @@
  *   answer  {"ok": true, ...}  or  {"ok": false, "error": TEXT, "code": ERRNO}
  *
  *   create  {"order":"create", "id": ID, "spec": <config.json as it is>,
- *            "rootfs": {"export": NAME},            the export that is the root file system
- *            "mounts": {"INDEX": {"export": NAME}}, for each of spec.mounts that is a bind mount of the host: what
- * serves it "stdio": {"stdin": PORT|null, "stdout": PORT|null, "stderr": PORT|null}} makes the container up to the
- * point where its process waits for start; an executable that does not exist is an error here. null means /dev/null.
- * The answer holds "pid", the process id in the guest. start   {"order":"start", "id": ID}     runs the process; errors
- * of execve come back here kill    {"order":"kill", "id": ID, "signal": N, "all": BOOL} state   {"order":"state", "id":
- * ID}     answer: "status": "created"|"running"|"stopped", "pid", and "exitStatus" when stopped delete
- * {"order":"delete", "id": ID, "force": BOOL}
+ *            "rootfs": {"export": NAME},
+ *            "mounts": {"INDEX": {"export": NAME}},
+ *            "stdio": {"stdin": PORT|null, "stdout": PORT|null, "stderr": PORT|null}}
+ *
+ *           Makes the container up to the point where its process waits for start; an executable that does not exist is
+ *           an error here. rootfs names the export that is the root file system; mounts, for each of spec.mounts that
+ * is a bind mount of the host, the export that serves it. A null port means /dev/null; stdout and stderr with one port
+ * are one stream. The answer holds "pid", the process id in the guest, and "warnings", an array of texts, when there
+ * are any (capabilities that do not exist: the specification wants a warning, not a failure).
+ *
+ *   start   {"order":"start", "id": ID}
+ *           Runs the process; errors of execve come back here.
+ *   kill    {"order":"kill", "id": ID, "signal": N, "all": BOOL}
+ *   state   {"order":"state", "id": ID}
+ *           Answer: "status": "created"|"running"|"stopped", "pid", and "exitStatus" when stopped.
+ *   delete  {"order":"delete", "id": ID, "force": BOOL}
  *
  * File system: one virtio-fs device with the tag AGENT_FS_TAG; its root holds one entry for each export (a directory,
  * or a single file), by export name.

@@ -262,6 +262,8 @@ json_t *spec_parse(const char *text, size_t size, struct error *err)
 	return value;
 }
 
+#define TWO_TO_63 9223372036854775808.0
+
 int spec_get_i64(const json_t *value, int64_t *number)
 {
 	double real;
@@ -273,7 +275,7 @@ int spec_get_i64(const json_t *value, int64_t *number)
 	if (!json_is_real(value))
 		return -1;
 	real = json_real_value(value);
-	if (!(real >= -0x1p63 && real < 0x1p63) || (double)(int64_t)real != real)
+	if (real < -TWO_TO_63 || real >= TWO_TO_63 || (double)(int64_t)real != real)
 		return -1;
 	*number = (int64_t)real;
 	return 0;
@@ -283,7 +285,7 @@ int spec_get_u64(const json_t *value, uint64_t *number)
 {
 	int64_t small;
 
-	if (json_is_real(value) && json_real_value(value) >= 0x1p63 && json_real_value(value) <= 0x1p64) {
+	if (json_is_real(value) && json_real_value(value) >= TWO_TO_63 && json_real_value(value) <= 2 * TWO_TO_63) {
 		*number = UINT64_MAX;
 		return 0;
 	}
@@ -331,9 +333,10 @@ static int walk_elements(struct walk *walk, const char *rest, const json_t *arra
 
 	for (size_t i = 0; i < json_array_size(array); i++) {
 		char index[24];
+		int length = snprintf(index, sizeof(index), "[%zu]", i);
 		int status;
 
-		append(walk, index, (size_t)snprintf(index, sizeof(index), "[%zu]", i));
+		append(walk, index, (size_t)length);
 		status = walk_from(walk, rest, json_array_get(array, i));
 		cut(walk, used);
 		if (status < 0)
