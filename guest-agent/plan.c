@@ -460,7 +460,6 @@ static const struct device_rule default_rules[] = {
     {true, 'c', RWM, 1, 8},    /* random */
     {true, 'c', RWM, 1, 9},    /* urandom */
     {true, 'c', RWM, 5, 0},    /* tty */
-    {true, 'c', RWM, 5, 1},    /* console */
     {true, 'c', RWM, 5, 2},    /* ptmx */
     {true, 'c', RWM, 136, -1}, /* pts */
     {true, 'c', RWM, 10, 200}, /* net/tun */

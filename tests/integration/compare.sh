@@ -33,7 +33,7 @@ show cgroup cat /proc/self/cgroup
 show "cgroup files" sh -c 'ls /sys/fs/cgroup | grep -E "^(cgroup|cpu|cpuset|io|memory|pids)\.(procs|controllers|type|max|weight|current|cpus|low|limit)$"'
 show "oom score" cat /proc/self/oom_score_adj
 show keyring sh -c 'cat /proc/self/keys 2>&1 | wc -l'
-for device in "c 1 3" "c 1 11" "c 10 229" "c 5 1" "b 8 0"; do
+for device in "c 1 3" "c 1 11" "c 10 200" "c 10 229" "c 5 1" "b 8 0"; do
 	rm -f /tmp/node
 	show "mknod $device" mknod /tmp/node $device
 	[ ! -e /tmp/node ] || show "open $device" head -c 0 /tmp/node
@@ -78,6 +78,7 @@ compare() { # NAME: the bundle $work/b under both
 	rm -f "$work/volume/made"
 	printf 'input line\n' | runc run -b "$work/b" "runc-$runs" >"$work/runc.out" 2>"$work/runc.err"
 	expected=$?
+	rm -f "$work/volume/made"
 	printf 'input line\n' | "$hull" run -b "$work/b" "hull-$runs" >"$work/hull.out" 2>"$work/hull.err"
 	same "$1: exit status" "$expected" $?
 	check "$1: the probe ran to its end" grep -q '^== end' "$work/hull.out"
