@@ -273,6 +273,16 @@ static int create_in_guest(const struct launch_options *options, const struct ma
 	return agent_order(launch->agent, watch, order, size, NULL, err);
 }
 
+/* A process that ends at once may take the machine with it before the answer is here. */
+static int start_in_guest(struct launch *launch, struct error *err)
+{
+	if (agent_start(launch->agent, &launch->watch, launch->container.id, err) == 0)
+		return 0;
+	if (launch->watch.event != WATCH_VMM_ENDED && launch->watch.event != WATCH_FAILURE)
+		return -1;
+	return machine_has_exited(launch->machine.vmm.pidfd, launch->result) ? 0 : -1;
+}
+
 static int write_pid_file(const char *path, pid_t pid, struct error *err)
 {
 	char text[16];
@@ -291,7 +301,7 @@ static int bring_up(const struct launch_options *options, struct materials *mate
 	if (fill_folder(options, materials, launch, err) < 0 || start_machine(materials, launch, err) < 0 ||
 	    create_in_guest(options, materials, launch, err) < 0)
 		return -1;
-	if (options->start && agent_start(launch->agent, &launch->watch, options->id, err) < 0)
+	if (options->start && start_in_guest(launch, err) < 0)
 		return -1;
 	if (options->pid_file && write_pid_file(options->pid_file, launch->machine.vmm.pid, err) < 0)
 		return -1;

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,9 @@
 #include "runtime/kernel_cmdline.h"
 #include "runtime/kvm.h"
 #include "runtime/report.h"
+
+/* How long a machine whose connections broke may take to end. */
+#define END_MS 1000
 
 static int open_part(const char *path, const char *what, struct error *err)
 {
@@ -263,6 +267,17 @@ void result_read(int fd, struct result *result)
 
 	text[n > 0 ? n : 0] = '\0';
 	result_parse(text, result);
+}
+
+bool machine_has_exited(int vmm_pidfd, int result_file)
+{
+	struct pollfd vmm = {.fd = vmm_pidfd, .events = POLLIN};
+	struct result result;
+
+	if (poll(&vmm, 1, END_MS) != 1)
+		return false;
+	result_read(result_file, &result);
+	return result.kind == RESULT_EXITED;
 }
 
 void machine_last_words(int log, char *text, size_t size)

@@ -77,5 +77,9 @@ struct result {
 void result_read(int fd, struct result *result);
 void result_parse(const char *text, struct result *result);
 
+/* Whether the machine has ended because its container's process has: a connection to the guest may break just then.
+ * Waits a moment for it to end. */
+bool machine_has_exited(int vmm_pidfd, int result_file);
+
 /* The last line in the log, without its newline; "" when there is none. */
 void machine_last_words(int log, char *text, size_t size);

@@ -115,6 +115,8 @@ static void on_order(struct stage *stage, const char *order)
 	if (strstr(order, "\"order\":\"create\"")) {
 		on_create(stage);
 	} else if (strstr(order, "\"order\":\"start\"")) {
+		if (is_mode(stage, "exit-unanswered"))
+			leave(stage, "exited 9\n", 9);
 		answer(stage, is_mode(stage, "refuse-start")
 				  ? "{\"ok\":false,\"error\":\"exec format error\",\"code\":8}"
 				  : "{\"ok\":true}");
@@ -384,6 +386,27 @@ static void test_create_start_kill(void **state)
 	assert_nothing_left(descriptors);
 }
 
+/* The process ended before the answer to start was read. */
+static void test_quick_process(void **state)
+{
+	unsigned descriptors = count_entries("/proc/self/fd");
+	struct container container;
+	struct launch made;
+	struct error err;
+
+	(void)state;
+	need_kvm();
+	assert_int_equal(launch_mode("exit-unanswered", true, &made, &err), 0);
+	assert_int_equal(container_status(&made.container), CONTAINER_STOPPED);
+	assert_int_equal(child_wait(&made.machine.vmm), 9);
+	launch_release(&made);
+	assert_int_equal(container_open(root, "c", &container, &err), 0);
+	assert_int_equal(container_lock(&container, 0, &err), 0);
+	assert_int_equal(container_remove(&container, &err), 0);
+	container_close(&container);
+	assert_nothing_left(descriptors);
+}
+
 static void sleep_ms(long ms)
 {
 	struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
@@ -462,10 +485,10 @@ static void test_interrupted_creator(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_vmm_fails),		cmocka_unit_test(test_no_answer),
-	    cmocka_unit_test(test_bad_answers),		cmocka_unit_test(test_file_server_fails),
-	    cmocka_unit_test(test_create_start_kill),	cmocka_unit_test(test_killed_creator),
-	    cmocka_unit_test(test_interrupted_creator),
+	    cmocka_unit_test(test_vmm_fails),	      cmocka_unit_test(test_no_answer),
+	    cmocka_unit_test(test_bad_answers),	      cmocka_unit_test(test_file_server_fails),
+	    cmocka_unit_test(test_create_start_kill), cmocka_unit_test(test_quick_process),
+	    cmocka_unit_test(test_killed_creator),    cmocka_unit_test(test_interrupted_creator),
 	};
 
 	if (argc > 1 && strcmp(argv[0], "hull-vmm") == 0)
