@@ -35,8 +35,9 @@
 /* The socket takes about a dozen messages in each direction; more waiting requests would not make anything faster. */
 #define REQUESTS_MAX 64
 
-/* Served in one go before other devices get their turn. */
+/* Served in one go before other devices get their turn: requests, and pieces of WORK_BYTES that were copied. */
 #define BATCH_MAX 64
+#define WORK_BYTES 65536u
 
 #define ANSWERS_MAX 64
 #define SOCKET_BUFFER (2 * FS_MESSAGE_MAX)
@@ -86,6 +87,7 @@ struct fs {
 	uint16_t free[REQUESTS_MAX];
 	unsigned free_count;
 	unsigned unsent_count;
+	unsigned work; /* of the present batch */
 	bool pushed[QUEUE_COUNT];
 
 	_Alignas(16) uint8_t answer[FS_MESSAGE_MAX];
@@ -304,10 +306,12 @@ static void serve_read(struct fs *fs, struct fs_request *request, int fd)
 	do
 		size = chain_write_from_fd(chain, fd, in->size < room ? in->size : room, (off_t)in->offset);
 	while (size < 0 && errno == EINTR);
-	if (size < 0)
+	if (size < 0) {
 		request_fail(fs, request, errno);
-	else
-		request_end(fs, request, 0, (uint32_t)size);
+		return;
+	}
+	fs->work += (uint32_t)size / WORK_BYTES;
+	request_end(fs, request, 0, (uint32_t)size);
 }
 
 /* Whether a write goes to the end of the file is said with each: the descriptor's own flag is never set, since a
@@ -344,10 +348,12 @@ static void serve_write(struct fs *fs, struct fs_request *request, int fd)
 	do
 		size = write_chain(&request->chain, fd, in);
 	while (size < 0 && errno == EINTR);
-	if (size < 0)
+	if (size < 0) {
 		request_fail(fs, request, errno);
-	else
-		answer_written(fs, request, (uint32_t)size);
+		return;
+	}
+	fs->work += (uint32_t)size / WORK_BYTES;
+	answer_written(fs, request, (uint32_t)size);
 }
 
 /* --- from the ring to the file server --------------------------------------------------------------------------------
@@ -460,14 +466,13 @@ static void signal_guest(struct fs *fs)
 /* After each event: take what the rings hold, wake the guest once for all of it. */
 static void serve(struct fs *fs)
 {
-	unsigned served = 0;
-
-	while (served < BATCH_MAX && (serve_one(fs, QUEUE_HIGH_PRIORITY) || serve_one(fs, QUEUE_REQUESTS)))
-		served++;
+	fs->work = 0;
+	while (fs->work < BATCH_MAX && (serve_one(fs, QUEUE_HIGH_PRIORITY) || serve_one(fs, QUEUE_REQUESTS)))
+		fs->work++;
 	signal_guest(fs);
 	if (fs->dead)
 		return;
-	if (served == BATCH_MAX)
+	if (fs->work >= BATCH_MAX)
 		loop_timer_set(fs->base.loop, &fs->again, 1);
 	loop_watch(fs->base.loop, &fs->source, fs->unsent_count > 0 ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
