@@ -10,15 +10,17 @@
  *   answer  {"ok": true, ...}  or  {"ok": false, "error": TEXT, "code": ERRNO}
  *
  *   create  {"order":"create", "id": ID, "spec": <config.json as it is>,
- *            "rootfs": {"export": NAME},
- *            "mounts": {"INDEX": {"export": NAME}},
+ *            "rootfs": {"export": NAME, "options": [TEXT...]},
+ *            "mounts": {"INDEX": {"export": NAME, "options": [TEXT...]}},
  *            "stdio": {"stdin": PORT|null, "stdout": PORT|null, "stderr": PORT|null}}
  *
  *           Makes the container up to the point where its process waits for start; an executable that does not exist is
  *           an error here. rootfs names the export that is the root file system; mounts, for each of spec.mounts that
  * is a bind mount of the host, the export that serves it. A null port means /dev/null; stdout and stderr with one port
  * are one stream. The answer holds "pid", the process id in the guest, and "warnings", an array of texts, when there
- * are any (capabilities that do not exist: the specification wants a warning, not a failure).
+ * are any (capabilities that do not exist: the specification wants a warning, not a failure). options (may be absent):
+ * what the host's mount that the export is on has set, by its names in "Linux mount options": nosuid, nodev, noexec,
+ * ro, noatime, nodiratime, relatime. The guest's mount gets the same before the spec's options are applied.
  *
  *   start   {"order":"start", "id": ID}
  *           Runs the process; errors of execve come back here.

@@ -344,22 +344,34 @@ static int read_options(struct plan_mount *mount, const json_t *options, size_t 
 	return 0;
 }
 
-/* {"INDEX": {"export": NAME}} */
-static const char *export_of(const json_t *exports, size_t index)
+/* {"export": NAME, "options": ["nosuid", ...]} */
+static int read_export(const json_t *object, const char **name, unsigned long *flags)
 {
-	char key[24];
+	struct mount_options options = {0};
+	const json_t *option;
+	size_t i;
 
-	snprintf(key, sizeof(key), "%zu", index);
-	return json_string_value(json_object_get(json_object_get(exports, key), "export"));
+	*name = json_string_value(json_object_get(object, "export"));
+	json_array_foreach(json_object_get(object, "options"), i, option)
+	{
+		const char *text = json_string_value(option);
+
+		if (!text || mount_options_apply(&options, text) != MOUNT_OPTION_TAKEN)
+			return -1;
+	}
+	*flags = options.flags;
+	return is_export_name(*name) ? 0 : -1;
 }
 
 static int read_type(struct plan_mount *mount, const json_t *json, const json_t *exports, size_t index,
 		     struct error *err)
 {
 	if (spec_mount_is_bind(json)) {
+		char key[24];
+
+		snprintf(key, sizeof(key), "%zu", index);
 		mount->type = "bind";
-		mount->exported = export_of(exports, index);
-		if (!is_export_name(mount->exported))
+		if (read_export(json_object_get(exports, key), &mount->exported, &mount->source_flags) < 0)
 			return error_set(err, EINVAL, "mounts[%zu]: the order names no export for this bind mount",
 					 index);
 		return 0;
@@ -588,8 +600,7 @@ static int read_order(struct plan *plan, const json_t *order, struct error *err)
 		return error_set(err, EINVAL, "create: spec must be an object");
 	if (spec_fields_check(spec, err) < 0)
 		return -1;
-	plan->rootfs = json_string_value(json_object_get(json_object_get(order, "rootfs"), "export"));
-	if (!is_export_name(plan->rootfs))
+	if (read_export(json_object_get(order, "rootfs"), &plan->rootfs, &plan->rootfs_flags) < 0)
 		return error_set(err, EINVAL, "create: rootfs.export is missing");
 	plan->read_only = json_is_true(json_object_get(json_object_get(spec, "root"), "readonly"));
 	plan->hostname = name_or_null(spec, "hostname");

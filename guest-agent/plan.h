@@ -19,10 +19,11 @@
 #include "guest-agent/mount_options.h"
 
 struct plan_mount {
-	char *destination;    /* clean, absolute */
-	const char *source;   /* as the spec has it: for messages, and shown in /proc/mounts */
-	const char *type;     /* file system; "bind" for a bind mount */
-	const char *exported; /* bind mount: the export that is its source */
+	char *destination;	    /* clean, absolute */
+	const char *source;	    /* as the spec has it: for messages, and shown in /proc/mounts */
+	const char *type;	    /* file system; "bind" for a bind mount */
+	const char *exported;	    /* bind mount: the export that is its source */
+	unsigned long source_flags; /* bind mount: flags (MS_NOSUID...) of the host's mount that the source is on */
 	struct mount_options options;
 	char **data; /* the file system's own options, "name" or "name=value" */
 	size_t n_data;
@@ -58,7 +59,8 @@ struct plan {
 	json_t *json; /* owns most strings */
 	struct plan_process process;
 
-	const char *rootfs; /* export */
+	const char *rootfs;	    /* export */
+	unsigned long rootfs_flags; /* of the host's mount that it is on */
 	bool read_only;
 	unsigned long propagate; /* as mount_options.propagate */
 	struct plan_mount *mounts;

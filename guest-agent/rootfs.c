@@ -225,11 +225,19 @@ static int open_export(const char *name, bool recursive, struct error *err)
 	return tree;
 }
 
-static int set_bind_options(int tree, const struct mount_options *options)
+static int set_flags(int tree, unsigned long flags)
 {
-	uint64_t clear, set = mount_options_attributes(options->flags, &clear);
+	uint64_t clear, set = mount_options_attributes(flags, &clear);
 
-	if ((set || clear) && set_attributes(tree, 0, set, clear, 0) < 0)
+	return set || clear ? set_attributes(tree, 0, set, clear, 0) : 0;
+}
+
+/* What the host's mount forbids stays forbidden, as it would for a bind mount on the host. */
+static int set_bind_options(int tree, const struct plan_mount *mount)
+{
+	const struct mount_options *options = &mount->options;
+
+	if (set_flags(tree, mount->source_flags) < 0 || set_flags(tree, options->flags) < 0)
 		return -1;
 	if (options->tree_set == 0 && options->tree_clear == 0)
 		return 0;
@@ -250,7 +258,7 @@ static int mount_bind(int root, const struct plan_mount *mount, struct error *er
 					 : path_make_file(root, mount->destination, err);
 	if (target < 0 || check_target(target, mount, err) < 0)
 		return -1;
-	if (set_bind_options(tree, &mount->options) < 0)
+	if (set_bind_options(tree, mount) < 0)
 		return error_set_errno(err, "set mount options");
 	if (attach(tree, target) < 0 || propagate(tree, mount->options.propagate) < 0)
 		return error_set_errno(err, "mount");
@@ -406,7 +414,7 @@ static int open_root(const struct plan *plan, struct error *err)
 
 	if (root < 0)
 		return -1;
-	if (move_mount(root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
+	if (set_flags(root, plan->rootfs_flags) < 0 || move_mount(root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return error_set_errno(err, "mount the root file system");
 	return take_fd(&root);
 }

@@ -112,13 +112,15 @@ static void test_bind(void **state)
 	assert_null(plan_of(json_incref(spec), &err));
 	assert_string_equal(err.message, "mounts[4]: the order names no export for this bind mount");
 	order = order_around(spec);
-	json_object_set_new(order, "mounts", json_pack("{s:{s:s}}", "4", "export", "m4"));
+	json_object_set_new(order, "mounts",
+			    json_pack("{s:{s:s, s:[s, s]}}", "4", "export", "m4", "options", "nodev", "noatime"));
 	plan = plan_new(order, &err);
 	json_decref(order);
 	assert_non_null(plan);
 	assert_string_equal(plan->mounts[4].destination, "/b/c");
 	assert_string_equal(plan->mounts[4].exported, "m4");
 	assert_true(plan->mounts[4].options.flags == (MS_BIND | MS_REC | MS_RDONLY));
+	assert_true(plan->mounts[4].source_flags == (MS_NODEV | MS_NOATIME));
 	assert_true(plan->mounts[4].options.propagate == (MS_SLAVE | MS_REC));
 	assert_true(plan->mounts[4].options.tree_set == MOUNT_ATTR_NOSUID);
 	plan_free(plan);
