@@ -195,7 +195,8 @@ static void park_some(struct inode_table *table)
 		if (++table->hand >= table->end)
 			table->hand = FUSE_ROOT_ID + 1;
 		inode = &table->inodes[table->hand];
-		if (!inode->used || inode->pinned || inode->parked || inode->opens > 0)
+		if (!inode->used || inode->pinned || inode->parked || inode->opens > 0 ||
+		    inode->request == table->request)
 			continue;
 		if (inode->recent)
 			inode->recent = false;
@@ -223,6 +224,7 @@ static void set_unparked(struct inode_table *table, struct inode *inode, int fd)
 	inode->fd = fd;
 	inode->parked = false;
 	inode->recent = true;
+	inode->request = table->request;
 	table->parked_count--;
 }
 
@@ -304,6 +306,7 @@ struct inode *inode_add(struct inode_table *table, const struct inode_key *key, 
 				.generation = generation,
 				.used = true,
 				.recent = true,
+				.request = table->request,
 				.opened = {.size = -1}};
 	if (++table->count > table->bucket_count && table->bucket_count < INODES_MAX)
 		grow_buckets(table); /* this one included */

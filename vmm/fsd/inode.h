@@ -48,6 +48,7 @@ struct inode {
 	uint32_t type;		     /* S_IFMT bits: fixed for an inode */
 	uint32_t writers;	     /* handles on which the VMM itself may write */
 	uint32_t opens;		     /* handles */
+	uint32_t request;	     /* the last one that used it: what a request works on is not parked */
 	uint64_t parent;	     /* id of the directory that it was found in */
 	struct statx_timestamp born; /* parked: with the key, what makes it the same file */
 	uint16_t export;	     /* index */
@@ -70,6 +71,7 @@ struct inode_table {
 	uint32_t parked_count;
 	uint32_t open_max; /* descriptors that inodes may hold */
 	uint32_t hand;	   /* where the search for inodes to be parked goes on */
+	uint32_t request;  /* counts requests */
 };
 
 /* Makes the table with the virtual root in it. Inodes will hold about open_max descriptors at most. */

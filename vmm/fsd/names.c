@@ -80,8 +80,10 @@ int child_find(struct server *server, struct inode *parent, const char *name, st
 		return failure();
 	key = inode_key_of(st);
 	*child = inode_find(&server->inodes, &key);
-	if (*child && !(*child)->parked)
+	if (*child && !(*child)->parked) {
+		(*child)->recent = true;
 		return 0;
+	}
 	fd = openat(parent->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return failure();

@@ -206,6 +206,8 @@ static int dispatch(struct server *server, struct request *request)
 {
 	uint32_t opcode = request->header->opcode;
 
+	server->inodes.request++;
+
 	if (opcode >= sizeof(operations) / sizeof(operations[0]) || !operations[opcode].handler) {
 		log_guest("operation %u refused", opcode);
 		return -ENOSYS;
@@ -301,6 +303,7 @@ struct inode *node_get(struct server *server, uint64_t id)
 	if (!inode)
 		return NULL;
 	inode->recent = true;
+	inode->request = server->inodes.request;
 	return inode->parked && inode_unpark(&server->inodes, inode) < 0 ? NULL : inode;
 }
 
