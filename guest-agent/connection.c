@@ -16,7 +16,8 @@
 struct connection {
 	struct watch watch;
 	struct message_reader reader;
-	struct answer *owed; /* where the answer that this connection waits for will come from */
+	struct answer *owed;  /* where the answer that this connection waits for will come from */
+	struct answer direct; /* that place, until somebody moves it to where the answer takes its time */
 	unsigned char *output;
 	size_t output_size, output_sent;
 };
@@ -118,11 +119,10 @@ void answer_error(struct answer *answer, const struct error *err)
 /* --- orders ----------------------------------------------------------------------------------------------------------
  */
 
-/* Gives a complete message away. Returns false when the connection has ended. */
+/* Gives a complete message away. The connection may be gone afterwards. */
 static void dispatch(struct connection *connection)
 {
 	struct error err = {0};
-	struct answer answer = {.connection = connection};
 	json_t *order = message_reader_take(&connection->reader, &err);
 
 	if (!order) {
@@ -131,8 +131,9 @@ static void dispatch(struct connection *connection)
 	}
 	/* One at a time: nothing more is read before this is answered. Errors still end the connection. */
 	loop_set(&connection->watch, 0);
-	connection->owed = &answer;
-	handle_order(order, &answer);
+	connection->direct.connection = connection;
+	connection->owed = &connection->direct;
+	handle_order(order, &connection->direct);
 	json_decref(order);
 }
 

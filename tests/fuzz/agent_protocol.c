@@ -1,6 +1,7 @@
 /*
  * The agent's control protocol: a stream of bytes is cut into messages, each is parsed as an order, and a create order
- * becomes a plan with its device filter. The first byte says how the stream arrives in pieces.
+ * becomes a plan with its device filter. The first byte says how the stream arrives in pieces; when it is odd, the rest
+ * is the body of one message, which gets its header here.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -10,6 +11,7 @@
 #include "guest-agent/device_filter.h"
 #include "guest-agent/message.h"
 #include "guest-agent/order.h"
+#include "tests/unit/agent_spec.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -52,15 +54,11 @@ static void take_order(struct message_reader *reader)
 	json_decref(json);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void take_stream(const uint8_t *data, size_t size, size_t step)
 {
 	struct message_reader reader = {0};
-	size_t step, at = 1;
 
-	if (size < 1)
-		return 0;
-	step = 1 + data[0];
-	while (at < size) {
+	for (size_t at = 0; at < size;) {
 		struct error err;
 		size_t room;
 		void *place = message_reader_room(&reader, &room, &err);
@@ -75,5 +73,101 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			take_order(&reader);
 	}
 	message_reader_clear(&reader);
+}
+
+static void take_body(const uint8_t *body, size_t size, size_t step)
+{
+	uint8_t *message = malloc(size + 4);
+
+	if (!message)
+		return;
+	for (int i = 0; i < 4; i++)
+		message[i] = (uint8_t)(size >> (8 * i));
+	memcpy(message + 4, body, size);
+	take_stream(message, size + 4, step);
+	free(message);
+}
+
+/* A value for a member of an order, right or wrong; NULL leaves it out. */
+static json_t *choose(uint8_t choice, json_t *right)
+{
+	json_t *wrong = NULL;
+
+	switch (choice % 16) {
+	case 0:
+		break;
+	case 1:
+		wrong = json_null();
+		break;
+	case 2:
+		wrong = json_integer((int64_t)choice - 64);
+		break;
+	case 3:
+		wrong = json_string("..");
+		break;
+	case 4:
+		wrong = json_pack("{s:i}", "export", 7);
+		break;
+	case 5:
+		wrong = json_real(1e19);
+		break;
+	default:
+		return right;
+	}
+	json_decref(right);
+	return wrong;
+}
+
+static json_t *order_from(const uint8_t *choices)
+{
+	static const char *const names[] = {"create", "create", "start", "kill", "state", "delete", "dance", ""};
+	json_t *order = order_around(choose(choices[0], spec_new()));
+
+	if (!order)
+		return NULL;
+	json_object_set_new(order, "order", json_string(names[choices[1] % 8]));
+	json_object_set_new(order, "id", choose(choices[2], json_string("c1")));
+	json_object_set_new(order, "signal", choose(choices[3], json_integer(choices[4])));
+	json_object_set_new(order, "all", choose(choices[5], json_boolean(choices[4] & 1)));
+	json_object_set_new(order, "force", choose(choices[6], json_boolean(choices[4] & 2)));
+	json_object_set_new(order, "rootfs", choose(choices[7], json_pack("{s:s}", "export", "rootfs")));
+	json_object_set_new(
+	    order, "stdio",
+	    choose(choices[8], json_pack("{s:o, s:o, s:i}", "stdin", choose(choices[9], json_integer(1040)), "stdout",
+					 choose(choices[10], json_integer(choices[11])), "stderr", 1041)));
+	return order;
+}
+
+static void take_choices(const uint8_t *data, size_t size, size_t step)
+{
+	for (; size >= 12; data += 12, size -= 12) {
+		json_t *order = order_from(data);
+		size_t length;
+		uint8_t *message = order ? message_encode(order, &length) : NULL;
+
+		if (message)
+			take_stream(message, length, step);
+		free(message);
+		json_decref(order);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	size_t step;
+
+	if (size < 2)
+		return 0;
+	step = 1 + (data[0] >> 2);
+	switch (data[0] & 3) {
+	case 0:
+		take_stream(data + 1, size - 1, step);
+		break;
+	case 1:
+		take_body(data + 1, size - 1, step);
+		break;
+	default:
+		take_choices(data + 1, size - 1, 16 * step);
+	}
 	return 0;
 }

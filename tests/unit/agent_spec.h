@@ -4,6 +4,8 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/spec_fields.h"
@@ -60,7 +62,10 @@ static inline void spec_set(json_t *spec, const char *path, const char *value)
 		next = json_is_array(at) ? json_array_get(at, (size_t)atoi(name)) : json_object_get(at, name);
 		if (!next) {
 			next = json_object();
-			json_object_set_new(at, name, next);
+			if (json_object_set_new(at, name, next) < 0) {
+				json_decref(new_value);
+				return;
+			}
 		}
 		at = next;
 		path += length + 1;
