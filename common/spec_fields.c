@@ -209,8 +209,7 @@ const struct spec_field spec_fields[] = {
 
 const size_t n_spec_fields = sizeof(spec_fields) / sizeof(spec_fields[0]);
 
-/* --- parsing ---------------------------------------------------------------------------------------------------------
- */
+/* --- parsing ----------------------------------------------------------------------------------------------------- */
 
 /* Counts brackets outside strings: the parser recurses once a level, and its own bound is generous. */
 static bool depth_within(const char *text, size_t size, unsigned limit)
@@ -295,8 +294,7 @@ int spec_get_u64(const json_t *value, uint64_t *number)
 	return 0;
 }
 
-/* --- walking ---------------------------------------------------------------------------------------------------------
- */
+/* --- walking ----------------------------------------------------------------------------------------------------- */
 
 struct walk {
 	const struct spec_field *field;
@@ -423,8 +421,7 @@ int spec_fields_walk(const json_t *config, spec_visit *visit, void *context)
 	return 0;
 }
 
-/* --- checking --------------------------------------------------------------------------------------------------------
- */
+/* --- checking ---------------------------------------------------------------------------------------------------- */
 
 static bool in_range(const json_t *value, int64_t min, int64_t max)
 {

@@ -40,8 +40,7 @@ static void connection_end(struct connection *connection)
 	n_connections--;
 }
 
-/* --- answers ---------------------------------------------------------------------------------------------------------
- */
+/* --- answers ----------------------------------------------------------------------------------------------------- */
 
 void answer_move(struct answer *to, struct answer *from)
 {
@@ -116,8 +115,7 @@ void answer_error(struct answer *answer, const struct error *err)
 	give(answer, json_pack("{s:b, s:o, s:i}", "ok", 0, "error", text, "code", err->code));
 }
 
-/* --- orders ----------------------------------------------------------------------------------------------------------
- */
+/* --- orders ------------------------------------------------------------------------------------------------------ */
 
 /* Gives a complete message away. The connection may be gone afterwards. */
 static void dispatch(struct connection *connection)

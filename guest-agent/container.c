@@ -163,8 +163,7 @@ static int send_signal(const struct container *container, int signal)
 	return pidfd_send_signal(container->pidfd, signal, NULL, 0);
 }
 
-/* --- the end ---------------------------------------------------------------------------------------------------------
- */
+/* --- the end ----------------------------------------------------------------------------------------------------- */
 
 static void remove_container(struct container *container)
 {
@@ -306,8 +305,7 @@ void container_reaped(pid_t pid, int status)
 	}
 }
 
-/* --- create ----------------------------------------------------------------------------------------------------------
- */
+/* --- create ------------------------------------------------------------------------------------------------------ */
 
 static void finish_creating(struct container *container)
 {
@@ -475,8 +473,7 @@ int container_create(struct order *order, struct answer *answer, struct error *e
 	return -1;
 }
 
-/* --- start -----------------------------------------------------------------------------------------------------------
- */
+/* --- start ------------------------------------------------------------------------------------------------------- */
 
 static void init_failed(struct container *container, const struct init_report *report)
 {
@@ -536,8 +533,7 @@ int container_start(struct order *order, struct answer *answer, struct error *er
 	return 0;
 }
 
-/* --- kill ------------------------------------------------------------------------------------------------------------
- */
+/* --- kill -------------------------------------------------------------------------------------------------------- */
 
 /* In a child of the agent. From inside the pid namespace, kill(-1) reaches every process but its init in one step that
  * no fork can slip past. The container may get hold of the process that does it: so it has nothing but the right to
@@ -594,8 +590,7 @@ int container_kill(struct order *order, struct answer *answer, struct error *err
 	return 0;
 }
 
-/* --- state, delete ---------------------------------------------------------------------------------------------------
- */
+/* --- state, delete ----------------------------------------------------------------------------------------------- */
 
 int container_state(struct order *order, struct answer *answer, struct error *err)
 {

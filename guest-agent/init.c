@@ -48,8 +48,7 @@ static void fail(const struct error *err)
 	_exit(INIT_STATUS_FAILED);
 }
 
-/* --- stages ----------------------------------------------------------------------------------------------------------
- */
+/* --- stages ------------------------------------------------------------------------------------------------------ */
 
 /* Streams to 0, 1 and 2, the channel to 3, and nothing else: the agent's other descriptors must not live on here, where
  * the container's processes may get at them. The agent itself never holds anything useful at 0 to 2. */
@@ -120,8 +119,7 @@ static int reopen_null(struct error *err)
 	return 0;
 }
 
-/* --- the user --------------------------------------------------------------------------------------------------------
- */
+/* --- the user ---------------------------------------------------------------------------------------------------- */
 
 /* The home directory in the line of this user in a passwd file, or NULL. Cuts the text up. */
 static char *home_of(char *text, uid_t uid)
@@ -243,8 +241,7 @@ static int drop_privileges(const struct plan_process *process, struct error *err
 	return capabilities_apply(&process->capabilities, err);
 }
 
-/* --- the program -----------------------------------------------------------------------------------------------------
- */
+/* --- the program ------------------------------------------------------------------------------------------------- */
 
 static void wait_for_start(void)
 {

@@ -55,8 +55,7 @@ static int read_texts(const json_t *array, char ***list, size_t *n, struct error
 	return 0;
 }
 
-/* --- process ---------------------------------------------------------------------------------------------------------
- */
+/* --- process ----------------------------------------------------------------------------------------------------- */
 
 /* As os.Setenv would do for one after the other: the last value stands at the place of the first. `places` maps the
  * names to their places, because a spec may hold a great many. */
@@ -251,8 +250,7 @@ static int read_process(struct plan *plan, const json_t *json, struct error *err
 	return read_capabilities(plan, json_object_get(json, "capabilities"), err);
 }
 
-/* --- mounts ----------------------------------------------------------------------------------------------------------
- */
+/* --- mounts ------------------------------------------------------------------------------------------------------ */
 
 /* Export names become one part of a path; what the contract with the file server allows is safe there. */
 static bool is_export_name(const char *name)
@@ -423,8 +421,7 @@ static int read_mounts(struct plan *plan, const json_t *array, const json_t *exp
 	return 0;
 }
 
-/* --- linux -----------------------------------------------------------------------------------------------------------
- */
+/* --- linux ------------------------------------------------------------------------------------------------------- */
 
 static int read_namespaces(struct plan *plan, const json_t *array, struct error *err)
 {
@@ -561,8 +558,7 @@ static int read_linux(struct plan *plan, const json_t *json, struct error *err)
 			  err);
 }
 
-/* --- the order -------------------------------------------------------------------------------------------------------
- */
+/* --- the order --------------------------------------------------------------------------------------------------- */
 
 static int read_stdio(struct plan *plan, const json_t *stdio, struct error *err)
 {

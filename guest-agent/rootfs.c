@@ -49,8 +49,7 @@ static int attach(int mount, int target)
 	return move_mount(mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
 
-/* --- file systems of the guest kernel --------------------------------------------------------------------------------
- */
+/* --- file systems of the guest kernel ---------------------------------------------------------------------------- */
 
 /* The kernel explains a refused option in a message that is read from the file system's descriptor: "e text". */
 static int explain(int fs, const char *what, struct error *err)
@@ -175,8 +174,7 @@ static int mount_filesystem(int root, const struct plan_mount *mount, struct lat
 	return 0;
 }
 
-/* --- bind mounts -----------------------------------------------------------------------------------------------------
- */
+/* --- bind mounts ------------------------------------------------------------------------------------------------- */
 
 /* What may be laid over files of /proc: programs that emulate these for a container need it. */
 static bool is_allowed_in_proc(const char *destination)
@@ -278,8 +276,7 @@ static int mount_all(int root, const struct plan *plan, struct late *late, struc
 	return 0;
 }
 
-/* --- /dev ------------------------------------------------------------------------------------------------------------
- */
+/* --- /dev -------------------------------------------------------------------------------------------------------- */
 
 /* A container that brings its own /dev by a bind mount gets nothing added to it. */
 static bool brings_dev(const struct plan *plan)
@@ -342,8 +339,7 @@ static int make_devices(int root, const struct plan *plan, struct error *err)
 	return make_links(dev, err);
 }
 
-/* --- what is hidden or read-only -------------------------------------------------------------------------------------
- */
+/* --- what is hidden or read-only --------------------------------------------------------------------------------- */
 
 static int make_read_only(int root, const char *path, struct error *err)
 {
@@ -405,8 +401,7 @@ static int restrict_paths(int root, const struct plan *plan, struct error *err)
 	return 0;
 }
 
-/* --- the whole -------------------------------------------------------------------------------------------------------
- */
+/* --- the whole --------------------------------------------------------------------------------------------------- */
 
 static int open_root(const struct plan *plan, struct error *err)
 {
