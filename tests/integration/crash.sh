@@ -72,7 +72,7 @@ took=$((($(date +%s%N) - start) / 1000000))
 
 lies=""
 uncleaned=""
-for i in $(seq "${ROUNDS:-20}"); do
+for i in $(seq "${ROUNDS:-16}"); do
 	verb=$((i % 2))
 	case $verb in
 	0) "$hull" create -b "$work/b" crash </dev/null >/dev/null 2>&1 & ;;

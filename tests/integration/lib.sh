@@ -73,7 +73,8 @@ edit() {
 
 leftovers() {
 	local pid
-	for pid in $(pgrep -x 'hull|hull-vmm|hull-fsd'); do
+	# One by one: pgrep finds nothing by a pattern of more than 15 characters. Zombies are their parents' business.
+	for pid in $(for name in hull hull-vmm hull-fsd; do pgrep -x -r D,R,S,T "$name"; done); do
 		echo "process $pid $(tr '\0' ' ' <"/proc/$pid/cmdline")"
 	done
 	find /run/hull -mindepth 1 2>/dev/null | sed 's/^/file /'

@@ -10,15 +10,15 @@ repository=$(cd "$here/../.." && pwd)
 # Which tests there are, in the order they run. A test has a time limit in seconds: an emulated host under load is slow.
 all=(
 	"boot 120"
-	"lifecycle 600"
+	"lifecycle 900"
 	"streams 600"
 	"files 300"
-	"fsops 300"
-	"compare 300"
+	"fsops 900"
+	"compare 900"
 	"debian 900"
-	"badinput 300"
+	"badinput 600"
 	"jail 120"
-	"crash 600"
+	"crash 1200"
 	"many 900"
 )
 
