@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -40,6 +41,17 @@ static bool has_option(const json_t *mount, const char *on, const char *off)
 			result = false;
 	}
 	return result;
+}
+
+/* A bind mount inherits what the mount that it comes from does not allow; so it must in the guest. */
+static int read_host_flags(struct export *export, struct error *err)
+{
+	struct statvfs status;
+
+	if (fstatvfs(export->fd, &status) < 0)
+		return error_set_errno(err, "find the mount of export %s", export->name);
+	export->host_flags = status.f_flag;
+	return 0;
 }
 
 static const char *file_type(mode_t mode)
@@ -92,7 +104,10 @@ static int open_bind_mount(size_t index, const json_t *mount, int bundle, struct
 	    .cache = CACHE_BIND_MOUNT,
 	};
 	snprintf(export->name, sizeof(export->name), "m%zu", index);
-	return 0;
+	if (read_host_flags(export, err) == 0)
+		return 0;
+	close(export->fd);
+	return -1;
 }
 
 static int open_rootfs(const struct spec *spec, int bundle, struct exports *exports, struct error *err)
@@ -105,8 +120,10 @@ static int open_rootfs(const struct spec *spec, int bundle, struct exports *expo
 	if (fd < 0)
 		return error_set_errno(err, "invalid rootfs: open `%s`", path);
 	/* Recursive: engines assemble root file systems out of mounts. */
-	exports->list[exports->n++] = (struct export){
-	    .name = EXPORT_ROOTFS, .fd = fd, .mount = EXPORT_NO_MOUNT, .recursive = true, .cache = CACHE_ROOTFS};
+	exports->list[exports->n++] =
+	    (struct export){.name = EXPORT_ROOTFS, .fd = fd, .recursive = true, .cache = CACHE_ROOTFS};
+	if (read_host_flags(&exports->list[0], err) < 0)
+		return -1;
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
 	length = readlink(link, target, sizeof(target) - 1);
 	if (length < 0)

@@ -11,20 +11,20 @@
 #include "runtime/spec.h"
 
 #define EXPORT_ROOTFS "rootfs"
-#define EXPORT_NO_MOUNT ((size_t)-1)
 
 struct export
 {
 	char name[24];
-	int fd;	      /* O_PATH */
-	size_t mount; /* index into spec.mounts, or EXPORT_NO_MOUNT */
+	int fd;			  /* O_PATH */
+	size_t mount;		  /* index into spec.mounts, where it is a bind mount */
+	unsigned long host_flags; /* of the host's mount: ST_NOSUID and so on, statvfs(3) */
 	bool read_only;
 	bool recursive;
 	unsigned cache; /* seconds that the guest may believe what it knows of names and attributes */
 };
 
 struct exports {
-	struct export *list;
+	struct export *list; /* the root file system, then the bind mounts */
 	size_t n;
 	char *rootfs; /* absolute path of the root file system */
 };

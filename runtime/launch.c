@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -214,6 +215,27 @@ static void write_port(FILE *out, const char *name, const struct stdio *stdio, i
 		fprintf(out, "\"%s\":null", name);
 }
 
+static void write_export(FILE *out, const struct export *export)
+{
+	static const struct {
+		unsigned long flag;
+		const char *option;
+	} options[] = {
+	    {ST_RDONLY, "ro"},	     {ST_NOSUID, "nosuid"},	    {ST_NODEV, "nodev"},       {ST_NOEXEC, "noexec"},
+	    {ST_NOATIME, "noatime"}, {ST_NODIRATIME, "nodiratime"}, {ST_RELATIME, "relatime"},
+	};
+	const char *separator = "";
+
+	fprintf(out, "{\"export\":\"%s\",\"options\":[", export->name);
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+		if (!(export->host_flags & options[i].flag))
+			continue;
+		fprintf(out, "%s\"%s\"", separator, options[i].option);
+		separator = ",";
+	}
+	fputs("]}", out);
+}
+
 static char *format_create_order(const struct launch_options *options, const struct materials *materials, size_t *size)
 {
 	const struct exports *exports = &materials->exports;
@@ -223,12 +245,13 @@ static char *format_create_order(const struct launch_options *options, const str
 
 	if (!out)
 		return NULL;
-	fprintf(out, "{\"order\":\"create\",\"id\":\"%s\",\"rootfs\":{\"export\":\"%s\"},\"mounts\":{", options->id,
-		EXPORT_ROOTFS);
-	for (size_t i = 0; i < exports->n; i++) {
-		if (exports->list[i].mount == EXPORT_NO_MOUNT)
-			continue;
-		fprintf(out, "%s\"%zu\":{\"export\":\"%s\"}", separator, exports->list[i].mount, exports->list[i].name);
+	fprintf(out, "{\"order\":\"create\",\"id\":\"%s\",\"rootfs\":", options->id);
+	/* The root file system is the first. */
+	write_export(out, &exports->list[0]);
+	fprintf(out, ",\"mounts\":{");
+	for (size_t i = 1; i < exports->n; i++) {
+		fprintf(out, "%s\"%zu\":", separator, exports->list[i].mount);
+		write_export(out, &exports->list[i]);
 		separator = ",";
 	}
 	fprintf(out, "},\"stdio\":{");
