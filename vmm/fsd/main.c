@@ -145,6 +145,30 @@ static int parse_options(int argc, char **argv, struct error *err)
 	return result;
 }
 
+static bool is_needed(int fd)
+{
+	if (fd <= STDERR_FILENO || fd == options.socket || fd == options.log)
+		return true;
+	for (unsigned i = 0; i < options.export_count; i++)
+		if (options.exports[i].fd == fd)
+			return true;
+	return false;
+}
+
+/* Whatever else the caller has left open must not be within reach of a guest that has taken this process over. */
+static void close_strays(void)
+{
+	int last = options.socket > options.log ? options.socket : options.log;
+
+	for (unsigned i = 0; i < options.export_count; i++)
+		if (options.exports[i].fd > last)
+			last = options.exports[i].fd;
+	for (int fd = 0; fd < last; fd++)
+		if (!is_needed(fd))
+			close(fd);
+	close_range((unsigned)last + 1, ~0u, 0);
+}
+
 /* A descriptor for each inode that the guest knows and each file that it has open: as many as the host allows. Returns
  * how many that are. */
 static uint32_t raise_descriptor_limit(void)
@@ -186,6 +210,7 @@ static int set_up(struct error *err)
 	uint32_t descriptors;
 	int size = SOCKET_BUFFER;
 
+	close_strays();
 	/* A peer that has gone, or a limit on file sizes, is an error of one system call. */
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
