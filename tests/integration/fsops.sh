@@ -31,8 +31,10 @@ compare "inside hull and inside runc" "$work/runc.out" "$work/hull.out"
 umount "$work/volume"
 
 # The file server alone, mounted by the host's own kernel.
-mkdir "$work/bridge" "$work/direct"
-"$repository/build/tests/fuse_bridge" "$(dirname "$hull")/hull-fsd" "$work/bridge" "tree=$work/direct" >"$work/bridge.log" 2>&1 &
+mkdir "$work/bridge" "$work/direct" "$work/fixed"
+echo content >"$work/fixed/file"
+"$repository/build/tests/fuse_bridge" "$(dirname "$hull")/hull-fsd" "$work/bridge" \
+	"tree=$work/direct" "fixed,ro=$work/fixed" "single=$work/fixed/file" >"$work/bridge.log" 2>&1 &
 bridge=$!
 for _ in $(seq 50); do
 	grep -qs mounted "$work/bridge.log" && break
@@ -42,6 +44,32 @@ limited() { setpriv --bounding-set -all,+chown,+dac_override,+fsetid,+fowner,+mk
 limited "$fsops" "$work/direct/native" >"$work/native.out" 2>&1
 limited "$fsops" "$work/bridge/tree/served" >"$work/served.out" 2>&1
 compare "through the file server alone" "$work/native.out" "$work/served.out"
+same "what it exports" "fixed single tree" "$(ls "$work/bridge" | tr '\n' ' ' | sed 's/ $//')"
+same "a single file as an export" content "$(cat "$work/bridge/single")"
+same "a read-only export" "Read-only file system" "$(touch "$work/bridge/fixed/new" 2>&1 | sed 's/.*: //')"
+same "nothing is made beside the exports" "Read-only file system" "$(mkdir "$work/bridge/new" 2>&1 | sed 's/.*: //')"
+
+# Its jail, from outside.
+server=$(pgrep -P $bridge -x hull-fsd)
+status() { sed -n "s/^$1:[[:space:]]*//p" "/proc/$server/status"; }
+# chown dac_override fowner fsetid setgid setuid mknod setfcap
+same "the file server's capabilities" "00000000880000db 00000000880000db 0000000000000000 0000000000000000 0000000000000000" \
+	"$(status CapPrm) $(status CapEff) $(status CapInh) $(status CapBnd) $(status CapAmb)"
+same "no new privileges, and a filter" "1 2" "$(status NoNewPrivs) $(status Seccomp)"
+same "an empty root" "" "$(ls -A "/proc/$server/root/")"
+same "one mount, the empty root" "none / tmpfs ro" "$(sed -E 's/^(none \/ tmpfs ro).*/\1/' "/proc/$server/mounts")"
+for namespace in mnt net ipc uts cgroup; do
+	check "its own $namespace namespace" test "$(readlink "/proc/$server/ns/$namespace")" != "$(readlink "/proc/self/ns/$namespace")"
+done
 umount "$work/bridge"
 wait $bridge
+for _ in $(seq 50); do
+	[ -d "/proc/$server" ] || break
+	sleep 0.1
+done
+check "it ends with its client" test ! -d "/proc/$server"
+exec 9</proc
+same "procfs is not exported" "hull-fsd: export \`p\`: on procfs, which is not exported" \
+	"$("$(dirname "$hull")/hull-fsd" --socket 9 --log 1 --export p=9 2>&1)"
+exec 9<&-
 same "nothing is left" "" "$(leftovers)"
