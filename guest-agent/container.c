@@ -174,9 +174,11 @@ static void remove_container(struct container *container)
 	answer_ok(&answer, NULL);
 }
 
-/* The process has ended and all its output is in the streams. */
+/* The process has ended and all its output is in the streams. The container may be gone afterwards. */
 static void settle(struct container *container)
 {
+	bool last_word = container->stands_for_machine;
+	uint32_t status = (uint32_t)container->exit_status;
 	struct error err;
 
 	container->settled = true;
@@ -184,11 +186,11 @@ static void settle(struct container *container)
 	/* Its mounts went with its last process, and with them what programs had written through shared mappings; this
 	 * is for file systems that somebody else still has mounted. */
 	sync();
-	/* The VMM ends with this status. */
-	if (container->stands_for_machine)
-		boot_report(AGENT_REPORT_EXIT, (uint32_t)container->exit_status, &err);
 	if (container->deleting)
 		remove_container(container);
+	/* The VMM ends with this status: an answer that is owed comes first. */
+	if (last_word)
+		boot_report(AGENT_REPORT_EXIT, status, &err);
 }
 
 static bool is_draining(const struct container *container)
