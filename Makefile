@@ -117,7 +117,7 @@ $(BUILD)/san/%.o: %.c
 
 $(BUILD)/fuzz/%.o: %.c
 	@mkdir -p $(@D)
-	$(CLANG) $(BASE_FLAGS) -O1 $(SANITIZE) -fsanitize=fuzzer-no-link -c $< -o $@
+	$(CLANG) $(BASE_FLAGS) -Wno-missing-field-initializers -O1 $(SANITIZE) -fsanitize=fuzzer-no-link -c $< -o $@
 
 .SECONDEXPANSION:
 $(BUILD)/tests/unit/%: $(BUILD)/san/tests/unit/%.o $(BUILD)/san/lib$$(call part_of,$$*).a $(BUILD)/san/libcommon.a

@@ -45,6 +45,8 @@ same "a single file, replaced" replaced "$(cat "$work/single")"
 same "a read-only volume" fixed "$(cat "$work/readonly/fixed")"
 
 # Both directions while the container runs.
+# The container's root has no CAP_DAC_OVERRIDE: others must be allowed to read the file.
+chmod 644 "$work/volume/host.txt"
 bundle "$work/live" "$work/rootfs" sh -c 'while [ ! -e /volume/go ]; do sleep 0.1; done; cat /volume/go; cat /rootgo; echo seen >/volume/seen
 	while [ ! -e /volume/stop ]; do sleep 0.1; done; cat /volume/host.txt'
 edit "$work/live" ".mounts += [{\"destination\":\"/volume\",\"type\":\"bind\",\"source\":\"$work/volume\",\"options\":[\"rbind\",\"rw\"]}]"

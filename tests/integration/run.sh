@@ -9,17 +9,19 @@ repository=$(cd "$here/../.." && pwd)
 
 # Which tests there are, in the order they run. A test has a time limit in seconds: an emulated host under load is slow.
 all=(
-	"boot 120"
+	"boot 300"
+	"kernel 300"
+	"devices 400"
 	"lifecycle 900"
-	"streams 600"
-	"files 300"
+	"streams 1200"
+	"files 600"
 	"fsops 900"
 	"compare 900"
-	"debian 900"
+	"debian 1500"
 	"badinput 600"
-	"jail 120"
+	"jail 300"
 	"crash 1200"
-	"many 900"
+	"many 1800"
 )
 
 inside() {
