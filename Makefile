@@ -37,13 +37,14 @@ MAIN_agent := hull-agent
 MAIN_runtime := hull
 PROGRAMS := $(BUILD)/bin/hull $(BUILD)/bin/hull-vmm $(BUILD)/bin/hull-fsd $(BUILD)/bin/hull-agent
 
-.PHONY: all programs unit-tests fuzz-targets test-programs demo check install lint format fuzz bench clean help deps
+.PHONY: all programs unit-tests fuzz-targets test-programs demo check check-long install lint format fuzz bench clean help deps
 .DELETE_ON_ERROR:
 .SECONDARY:
 
 help:
 	@echo 'make demo     set up, build, run a real container in a micro-VM and show it'
 	@echo 'make check    set up, build, run all tests; the last line is "N passed, N failed"'
+	@echo 'make check-long  the tests that take an hour: 1 GiB streams, Debian at work, kill -9 everywhere, 250 containers'
 	@echo 'make all      build the programs, the guest kernel and the initramfs (into $(BUILD)/)'
 	@echo 'make install  install below DESTDIR, PREFIX ($(PREFIX))'
 	@echo 'make lint     clang-format, clang-tidy and cppcheck'
@@ -155,6 +156,10 @@ demo: deps
 check: deps
 	$(MAKE) --no-print-directory -j2 all unit-tests fuzz-targets test-programs
 	BUILD=$(BUILD) tests/check.sh
+
+check-long: deps
+	$(MAKE) --no-print-directory -j2 all test-programs
+	BUILD=$(BUILD) tests/check.sh long
 
 fuzz: deps
 	$(MAKE) --no-print-directory -j2 fuzz-targets

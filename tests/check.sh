@@ -85,8 +85,9 @@ all)
 	fuzz_targets
 	;;
 fuzz) fuzz_targets ;;
+long) result_lines integration tests/integration/run.sh long ;;
 *)
-	echo "usage: tests/check.sh [all|fuzz]" >&2
+	echo "usage: tests/check.sh [all|fuzz|long]" >&2
 	exit 2
 	;;
 esac

@@ -37,8 +37,11 @@ strange=$(for fd in "/proc/$vmm/fd"/*; do
 	target=$(readlink "$fd") || continue
 	case $target in
 	/dev/null | /dev/kvm | socket:* | pipe:* | anon_inode:* | */vmlinux | */initramfs | */run/hull/jailed/* | /memfd:*) ;;
-	"$work/rootfs"/* | /rootfs/*) ;; # files that the container has open
-	*) [ -d "$fd/" ] && echo "directory $target" || echo "$target" ;;
+	*)
+		# A file that the container has open; its name is that in the tree, whose mount is attached nowhere.
+		[ "$(stat -Lc %d:%i "$fd")" = "$(stat -c %d:%i "$work/rootfs/$target" 2>/dev/null)" ] && continue
+		[ -d "$fd/" ] && echo "directory $target" || echo "$target"
+		;;
 	esac
 done)
 same "the VMM's descriptors" "" "$strange"
