@@ -12,10 +12,10 @@
  * for READ and WRITE (the data then travels in the packet, and the VMM cuts what is larger than FS_PAYLOAD_MAX into
  * several requests). RELEASE of a handle closes the VMM's descriptor and is passed on.
  *
- * Two kinds of WRITE always go to the file server: those on a handle whose descriptor came with FS_READS_ONLY, and those
- * on a handle for which the file server has later sent FS_WRITES_TO_SERVER, a message without a FUSE answer. These are
- * set-user-ID and set-group-ID files: the VMM has no CAP_FSETID, so its writes would clear those bits where the guest's
- * root keeps them.
+ * Two kinds of WRITE always go to the file server: those on a handle whose descriptor came with FS_READS_ONLY, and
+ * those on a handle for which the file server has later sent FS_WRITES_TO_SERVER, a message without a FUSE answer.
+ * These are set-user-ID and set-group-ID files: the VMM has no CAP_FSETID, so its writes would clear those bits where
+ * the guest's root keeps them.
  *
  * Handles are small numbers from 1 to FS_HANDLE_MAX, chosen by the file server, reused after RELEASE.
  */
@@ -39,8 +39,8 @@ struct fs_message {
 	uint32_t handle; /* with any of the flags */
 };
 
-/* Whether the file server answers a FUSE request: both sides have to agree on it. Nobody looks at what RELEASE gives, but
- * the guest waits for it at each close(): the VMM answers it as soon as it has passed it on. */
+/* Whether the file server answers a FUSE request: both sides have to agree on it. Nobody looks at what RELEASE gives,
+ * but the guest waits for it at each close(): the VMM answers it as soon as it has passed it on. */
 static inline bool fs_has_answer(uint32_t opcode)
 {
 	return opcode != FUSE_FORGET && opcode != FUSE_BATCH_FORGET && opcode != FUSE_INTERRUPT &&

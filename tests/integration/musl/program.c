@@ -1,5 +1,5 @@
-/* Shows that a container without glibc works: built against musl and linked dynamically, so that its loader comes from the
- * container's root file system. Prints what it was given and ends with the status that it is asked for. */
+/* Shows that a container without glibc works: built against musl and linked dynamically, so that its loader comes from
+ * the container's root file system. Prints what it was given and ends with the status that it is asked for. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
