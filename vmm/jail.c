@@ -140,12 +140,9 @@ static const struct rule rules[] = {
     /* The first, since the hottest: a filter with conditions is walked at every call. */
     {SCMP_SYS(ioctl), VCPU, EQUAL, 1, KVM_RUN, 0},
 
-    /* MSI-X vectors are programmed on the vCPU that writes the table, doorbells when a queue starts. */
-    {SCMP_SYS(ioctl), BOTH, EQUAL, 1, KVM_SET_GSI_ROUTING, 0},
-    {SCMP_SYS(ioctl), BOTH, EQUAL, 1, KVM_IRQFD, 0},
+    /* Interrupts are sent from either thread; doorbells follow a BAR that a vCPU moves. */
     {SCMP_SYS(ioctl), BOTH, EQUAL, 1, KVM_IOEVENTFD, 0},
     {SCMP_SYS(ioctl), BOTH, EQUAL, 1, KVM_SIGNAL_MSI, 0},
-    {SCMP_SYS(ioctl), VCPU, EQUAL, 1, KVM_KVMCLOCK_CTRL, 0},
 
     /* Bytes to and from descriptors that were handed over. */
     {SCMP_SYS(read), BOTH, ANY, 0, 0, 0},
