@@ -9,7 +9,7 @@
  *   order   {"order": NAME, ...}
  *   answer  {"ok": true, ...}  or  {"ok": false, "error": TEXT, "code": ERRNO}
  *
- *   create  {"order":"create", "id": ID, "spec": <config.json as it is>,
+ *   create  {"order":"create", "id": ID, "time": NANOSECONDS, "spec": <config.json as it is>,
  *            "rootfs": {"export": NAME, "options": [TEXT...]},
  *            "mounts": {"INDEX": {"export": NAME, "options": [TEXT...]}},
  *            "stdio": {"stdin": PORT|null, "stdout": PORT|null, "stderr": PORT|null}}
@@ -21,6 +21,10 @@
  * are any (capabilities that do not exist: the specification wants a warning, not a failure). options (may be absent):
  * what the host's mount that the export is on has set, by its names in "Linux mount options": nosuid, nodev, noexec,
  * ro, noatime, nodiratime, relatime. The guest's mount gets the same before the spec's options are applied.
+ *
+ *           time (may be absent) is the host's CLOCK_REALTIME when the order was sent: a guest that has no container
+ * yet sets its clock by it. Its kernel reads the host's clock at boot, but then loses ticks until it has a clock
+ *           source, up to half a second on a slow host; and a machine that was frozen has missed more.
  *
  *   start   {"order":"start", "id": ID}
  *           Runs the process; errors of execve come back here.

@@ -3,6 +3,8 @@
  */
 #pragma once
 
+#include <stdint.h>
+
 #include "common/agent_protocol.h"
 #include "common/error.h"
 
@@ -16,6 +18,9 @@ int boot_finish(struct error *err);
 /* Mounts the host's exports, when that has not been done: only now, because a machine may be frozen before it has any.
  */
 int boot_mount_exports(struct error *err);
+
+/* Sets the guest's clock (nanoseconds since 1970), for which nothing must run yet that would see it jump. */
+int boot_set_clock(int64_t now, struct error *err);
 
 /* Sends one report to the host. */
 int boot_report(enum agent_report_kind kind, uint32_t value, struct error *err);

@@ -460,6 +460,8 @@ int container_create(struct order *order, struct answer *answer, struct error *e
 
 	if (find(order->id))
 		return error_set(err, EEXIST, "container with id exists: %s", order->id);
+	if (order->time && !containers && !machine_has_container && boot_set_clock(order->time, err) < 0)
+		return -1;
 	container = container_new(order);
 	if (!container)
 		return error_set(err, ENOMEM, "out of memory");

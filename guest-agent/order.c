@@ -7,6 +7,10 @@
 
 static int parse_create(json_t *json, struct order *order, struct error *err)
 {
+	const json_t *time = json_object_get(json, "time");
+
+	if (time && (spec_get_i64(time, &order->time) < 0 || order->time <= 0))
+		return error_set(err, EINVAL, "create: time must be a positive number of nanoseconds");
 	order->plan = plan_new(json, err);
 	return order->plan ? 0 : -1;
 }

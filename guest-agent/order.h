@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "common/error.h"
 #include "guest-agent/plan.h"
@@ -17,6 +18,7 @@ struct order {
 	enum order_kind kind;
 	const char *id;	   /* belongs to the JSON */
 	struct plan *plan; /* create; owned by the order */
+	int64_t time;	   /* create: the host's clock, nanoseconds since 1970; 0: not given */
 	int signal;	   /* kill */
 	bool all;	   /* kill */
 	bool force;	   /* delete */

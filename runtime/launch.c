@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/statvfs.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -239,13 +240,16 @@ static void write_export(FILE *out, const struct export *export)
 static char *format_create_order(const struct launch_options *options, const struct materials *materials, size_t *size)
 {
 	const struct exports *exports = &materials->exports;
+	struct timespec now;
 	char *text = NULL;
 	FILE *out = open_memstream(&text, size);
 	const char *separator = "";
 
 	if (!out)
 		return NULL;
-	fprintf(out, "{\"order\":\"create\",\"id\":\"%s\",\"rootfs\":", options->id);
+	clock_gettime(CLOCK_REALTIME, &now);
+	fprintf(out, "{\"order\":\"create\",\"id\":\"%s\",\"time\":%lld%09ld,\"rootfs\":", options->id,
+		(long long)now.tv_sec, now.tv_nsec);
 	/* The root file system is the first. */
 	write_export(out, &exports->list[0]);
 	fprintf(out, ",\"mounts\":{");

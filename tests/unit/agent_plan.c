@@ -206,6 +206,8 @@ static void test_orders(void **state)
 	expect_order("{\"order\":\"kill\",\"id\":\"c\",\"signal\":9,\"all\":1}", "order: all must be true or false");
 	expect_order("{\"order\":\"kill\",\"id\":\"c\",\"signal\":9,\"all\":true}", NULL);
 	expect_order("{\"order\":\"delete\",\"id\":\"c\",\"force\":false}", NULL);
+	expect_order("{\"order\":\"create\",\"id\":\"c\",\"time\":-5,\"spec\":{}}",
+		     "create: time must be a positive number of nanoseconds");
 	expect_order("{\"order\":\"create\",\"id\":\"c\"}", "create: spec must be an object");
 	expect_order("{\"order\":\"create\",\"id\":\"c\",\"spec\":{}}", "create: rootfs.export is missing");
 	expect_order("{\"order\":\"create\",\"id\":\"c\",\"spec\":{},\"rootfs\":{\"export\":\"../etc\"}}",
