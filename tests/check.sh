@@ -65,7 +65,7 @@ fuzz_targets() {
 result_lines() { # NAME COMMAND...
 	local name=$1 log=$logs/$1.log status good bad
 	shift
-	"$@" 2>&1 </dev/null | tee "$log" | grep -E '^(ok|not ok|#)'
+	"$@" 2>&1 </dev/null | tee "$log" | grep --line-buffered -E '^(ok|not ok|#)'
 	status=${PIPESTATUS[0]}
 	good=$(grep -c '^ok ' "$log")
 	bad=$(grep -c '^not ok ' "$log")

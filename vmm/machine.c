@@ -41,7 +41,6 @@ struct machine {
 	struct console console;
 	struct virtio_device *vsock;
 	struct control *control;
-	struct loop_timer stopped; /* the guest has stopped: what it had sent before still counts */
 	struct vcpu vcpus[MPTABLE_VCPUS_MAX];
 	pthread_barrier_t filtered; /* every thread has its system call filter */
 	atomic_bool filter_failed;
@@ -86,48 +85,39 @@ static void guest_reported(void *owner, enum vsock_event event, uint32_t value)
 	}
 }
 
-static void guest_panicked(void *owner)
-{
-	struct machine *machine = owner;
+/* An end that the guest has not reported: unless that report is what it did last. */
+struct unreported {
+	struct machine *machine;
+	enum machine_end how;
+	const char *text;
+};
 
+/* On the loop's thread: what the guest sent before it went may still lie in the ring. */
+static void end_unreported(void *argument)
+{
+	const struct unreported *unreported = argument;
+	struct machine *machine = unreported->machine;
+
+	vsock_catch_up(machine->vsock);
 	if (!is_exiting(machine))
-		end(machine, MACHINE_PANICKED, 0, "the guest kernel panicked");
+		end(machine, unreported->how, 0, unreported->text);
 }
 
 static void file_server_ended(void *owner)
 {
-	struct machine *machine = owner;
-
-	if (!is_exiting(machine))
-		end(machine, MACHINE_FAILED, 0, "file server ended");
-}
-
-static void guest_stopped(struct loop_timer *timer)
-{
-	struct machine *machine = timer->owner;
-
-	if (!is_exiting(machine))
-		end(machine, MACHINE_FAILED, 0, "the guest shut down without reporting an exit status");
+	end_unreported(&(struct unreported){owner, MACHINE_FAILED, "file server ended"});
 }
 
 /* --- exits of the vCPUs: on their threads ----------------------------------------------------------------------------
  */
 
-/* The timer lets what the devices were told before the stop be dealt with first. */
-static void note_stop(void *argument)
-{
-	struct machine *machine = argument;
-
-	loop_timer_set(machine->loop, &machine->stopped, 0);
-}
-
-static void shutdown_guest(void *owner)
+/* With the loop's lock held. */
+static void guest_panicked(void *owner)
 {
 	struct machine *machine = owner;
 
-	loop_lock(machine->loop);
-	loop_call(machine->loop, note_stop, machine);
-	loop_unlock(machine->loop);
+	loop_call(machine->loop, end_unreported,
+		  &(struct unreported){machine, MACHINE_PANICKED, "the guest kernel panicked"});
 }
 
 static void vcpu_failed(void *owner, const char *reason)
@@ -135,9 +125,13 @@ static void vcpu_failed(void *owner, const char *reason)
 	struct machine *machine = owner;
 
 	loop_lock(machine->loop);
-	if (!is_exiting(machine))
-		end(machine, MACHINE_FAILED, 0, reason);
+	loop_call(machine->loop, end_unreported, &(struct unreported){machine, MACHINE_FAILED, reason});
 	loop_unlock(machine->loop);
+}
+
+static void shutdown_guest(void *owner)
+{
+	vcpu_failed(owner, "the guest shut down without reporting an exit status");
 }
 
 static void port_read(void *owner, uint16_t port, void *data, unsigned size)
@@ -328,7 +322,6 @@ static int build(struct machine *machine, struct error *err)
 	struct boot_image image;
 
 	console_init(&machine->console, options->console_fd);
-	machine->stopped = (struct loop_timer){.handle = guest_stopped, .owner = machine};
 	machine->loop = loop_new(err);
 	if (!machine->loop)
 		return -1;

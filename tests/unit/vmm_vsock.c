@@ -286,6 +286,32 @@ static void test_report(void **state)
 	guest_free(&guest);
 }
 
+/* A guest that stops right after its report: the doorbell has not been heard yet. */
+static void test_report_without_doorbell(void **state)
+{
+	struct agent_report message = {AGENT_REPORT_EXIT, 7};
+	struct virtio_vsock_hdr packet = header(5000, AGENT_REPORT_PORT, VIRTIO_VSOCK_OP_RW);
+	struct guest guest;
+	struct buffer buffers[] = {{0, 44, false}, {0, sizeof(message), false}};
+
+	(void)state;
+	guest_init(&guest, 16);
+	vsock_catch_up(guest.device);
+	make_ready(&guest);
+	packet.len = sizeof(message);
+	buffers[0].address = guest.tx_address;
+	buffers[1].address = guest.tx_address + 64;
+	guest_write(guest.driver.memory, buffers[0].address, &packet, 44);
+	guest_write(guest.driver.memory, buffers[1].address, &message, sizeof(message));
+	assert_true(driver_add(&guest.driver, TX, buffers, 2) >= 0);
+	assert_int_equal(guest.events, 0);
+	vsock_catch_up(guest.device);
+	assert_true(vsock_status(guest.device) & VMM_STATUS_EXITING);
+	assert_int_equal(guest.event, VSOCK_EXITED);
+	assert_int_equal(guest.value, 7);
+	guest_free(&guest);
+}
+
 /* A report in pieces, two in one packet. */
 static void test_report_split(void **state)
 {
@@ -1102,6 +1128,7 @@ int main(void)
 	    cmocka_unit_test(test_config),
 	    cmocka_unit_test(test_report),
 	    cmocka_unit_test(test_report_split),
+	    cmocka_unit_test(test_report_without_doorbell),
 	    cmocka_unit_test(test_report_failures),
 	    cmocka_unit_test(test_unknown_port),
 	    cmocka_unit_test(test_output),

@@ -1182,6 +1182,12 @@ uint32_t vsock_status(const struct virtio_device *device)
 	return (vsock->ready ? VMM_STATUS_READY : 0) | (vsock->exiting ? VMM_STATUS_EXITING : 0);
 }
 
+void vsock_catch_up(struct virtio_device *device)
+{
+	if (device->active && device->queues[TX].ready)
+		vsock_notify(device, TX);
+}
+
 /* A host port that no connection to this guest port has. Ends: there are fewer connections than ports. */
 static uint32_t ephemeral_port(struct vsock *vsock, uint32_t guest_port)
 {

@@ -55,6 +55,9 @@ void vsock_on_report(struct virtio_device *device, void (*handle)(void *owner, e
  * when the host has taken the output. */
 uint32_t vsock_status(const struct virtio_device *device);
 
+/* Takes what the guest has sent, without waiting for its doorbell to be heard. */
+void vsock_catch_up(struct virtio_device *device);
+
 /* A connection that the host asks for. Embedded in its user; must stay where it is until done was called or
  * vsock_connect_cancel. */
 struct vsock_connect {
