@@ -17,6 +17,9 @@
  * These are set-user-ID and set-group-ID files: the VMM has no CAP_FSETID, so its writes would clear those bits where
  * the guest's root keeps them.
  *
+ * FS_CLOSED, a message without a FUSE answer as well, closes the VMM's descriptor: the file's export has been taken
+ * back. What the guest still asks about the handle is the file server's to refuse, until the guest RELEASEs it.
+ *
  * Handles are small numbers from 1 to FS_HANDLE_MAX, chosen by the file server, reused after RELEASE.
  */
 #pragma once
@@ -32,6 +35,8 @@
 #define FS_HAS_DESCRIPTOR (1u << 0)   /* answer: a descriptor is attached that serves `handle` */
 #define FS_READS_ONLY (1u << 1)	      /* with FS_HAS_DESCRIPTOR: it serves READ, not WRITE */
 #define FS_WRITES_TO_SERVER (1u << 2) /* no answer: from now on WRITE to `handle` goes to the file server; tag is 0 */
+
+#define FS_CLOSED (1u << 3) /* no answer: close the descriptor of `handle`; tag is 0 */
 
 struct fs_message {
 	uint64_t tag;	 /* chosen by the VMM, repeated in the answer */

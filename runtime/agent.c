@@ -18,7 +18,7 @@
 #include "common/vmm_control.h"
 #include "runtime/report.h"
 
-int vmm_control_connect(int folder, const char *name, struct error *err)
+int socket_connect_in(int folder, const char *name, const char *whom, struct error *err)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	cleanup_close int fd = -1;
@@ -29,8 +29,13 @@ int vmm_control_connect(int folder, const char *name, struct error *err)
 	if (fd < 0)
 		return error_set_errno(err, "make a socket");
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-		return error_set_errno(err, "connect to the virtual machine");
+		return error_set_errno(err, "connect to %s", whom);
 	return take_fd(&fd);
+}
+
+int vmm_control_connect(int folder, const char *name, struct error *err)
+{
+	return socket_connect_in(folder, name, "the virtual machine", err);
 }
 
 static int control_call(int control, struct watch *watch, const struct vmm_request *request, const int *fd,

@@ -3,6 +3,7 @@
  *
  *   state.json  its record (state.h), replaced atomically
  *   control     the VMM's control socket
+ *   fsd         the file server's control socket
  *   result      what the VMM wrote when it ended
  *   log         what the VMM and the file server have to say
  *
@@ -18,6 +19,7 @@
 
 #define CONTAINER_STATE_FILE "state.json"
 #define CONTAINER_CONTROL_SOCKET "control"
+#define CONTAINER_FSD_SOCKET "fsd"
 #define CONTAINER_RESULT_FILE "result"
 #define CONTAINER_LOG_FILE "log"
 

@@ -12,6 +12,7 @@
 
 #include "common/cleanup.h"
 #include "common/spec_fields.h"
+#include "runtime/export_tree.h"
 
 /* The root file system belongs to the container while it runs; a bind mount is usually shared with somebody. */
 #define CACHE_ROOTFS 1
@@ -84,6 +85,16 @@ static int check_source(size_t index, const char *source, int fd, struct error *
 	return 0;
 }
 
+/* After what is to be known of the host's mount has been read. */
+static int make_tree(struct export *export, struct error *err)
+{
+	if (read_host_flags(export, err) == 0 &&
+	    export_tree_clone(&export->fd, export->read_only, export->recursive, err) == 0)
+		return 0;
+	close(export->fd);
+	return -1;
+}
+
 static int open_bind_mount(size_t index, const json_t *mount, int bundle, struct export *export, struct error *err)
 {
 	const char *source = json_string_value(json_object_get(mount, "source"));
@@ -104,10 +115,8 @@ static int open_bind_mount(size_t index, const json_t *mount, int bundle, struct
 	    .cache = CACHE_BIND_MOUNT,
 	};
 	snprintf(export->name, sizeof(export->name), "m%zu", index);
-	if (read_host_flags(export, err) == 0)
-		return 0;
-	close(export->fd);
-	return -1;
+	return make_tree(export, err) < 0 ? error_prefix(err, SPEC_FILE ": mounts[%zu].source: `%s`", index, source)
+					  : 0;
 }
 
 static int open_rootfs(const struct spec *spec, int bundle, struct exports *exports, struct error *err)
@@ -119,16 +128,18 @@ static int open_rootfs(const struct spec *spec, int bundle, struct exports *expo
 
 	if (fd < 0)
 		return error_set_errno(err, "invalid rootfs: open `%s`", path);
-	/* Recursive: engines assemble root file systems out of mounts. */
-	exports->list[exports->n++] =
-	    (struct export){.name = EXPORT_ROOTFS, .fd = fd, .recursive = true, .cache = CACHE_ROOTFS};
-	if (read_host_flags(&exports->list[0], err) < 0)
-		return -1;
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
 	length = readlink(link, target, sizeof(target) - 1);
-	if (length < 0)
+	if (length < 0) {
+		close(fd);
 		return error_set_errno(err, "invalid rootfs: find the path of `%s`", path);
+	}
 	target[length] = '\0';
+	/* Recursive: engines assemble root file systems out of mounts. */
+	exports->list[0] = (struct export){.name = EXPORT_ROOTFS, .fd = fd, .recursive = true, .cache = CACHE_ROOTFS};
+	if (make_tree(&exports->list[0], err) < 0)
+		return error_prefix(err, "invalid rootfs: `%s`", path);
+	exports->n++;
 	exports->rootfs = strdup(target);
 	return exports->rootfs ? 0 : error_set_errno(err, "copy path of the rootfs");
 }

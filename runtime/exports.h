@@ -15,7 +15,7 @@
 struct export
 {
 	char name[24];
-	int fd;			  /* O_PATH */
+	int fd;			  /* O_PATH, of a mount of its own (export_tree.h) */
 	size_t mount;		  /* index into spec.mounts, where it is a bind mount */
 	unsigned long host_flags; /* of the host's mount: ST_NOSUID and so on, statvfs(3) */
 	bool read_only;

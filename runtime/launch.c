@@ -36,13 +36,17 @@ struct materials {
 	struct exports exports;
 	struct resources resources;
 	struct stdio stdio;
-	int control; /* listening */
+	int control, fsd_control; /* listening */
 	int signals;
 };
 
 #define MATERIALS_NONE                                                                                                 \
-	((struct materials){                                                                                           \
-	    .bundle = -1, .resources = RESOURCES_NONE, .stdio = {.fds = {-1, -1, -1}}, .control = -1, .signals = -1})
+	((struct materials){.bundle = -1,                                                                              \
+			    .resources = RESOURCES_NONE,                                                               \
+			    .stdio = {.fds = {-1, -1, -1}},                                                            \
+			    .control = -1,                                                                             \
+			    .fsd_control = -1,                                                                         \
+			    .signals = -1})
 
 static void materials_release(struct materials *materials)
 {
@@ -53,6 +57,7 @@ static void materials_release(struct materials *materials)
 	resources_release(&materials->resources);
 	stdio_release(&materials->stdio);
 	cleanup_close_fd(&materials->control);
+	cleanup_close_fd(&materials->fsd_control);
 	cleanup_close_fd(&materials->signals);
 }
 
@@ -142,19 +147,19 @@ static int copy_to_state(const struct launch_options *options, const struct mate
 	return process_identify(getpid(), &state->creator, err);
 }
 
-static int make_control_socket(int folder, int *control, struct error *err)
+static int make_socket(int folder, const char *name, int *listener, struct error *err)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	cleanup_close int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
-		return error_set_errno(err, "make the control socket");
-	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/" CONTAINER_CONTROL_SOCKET, folder);
+		return error_set_errno(err, "make the %s socket", name);
+	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", folder, name);
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-		return error_set_errno(err, "bind the control socket");
+		return error_set_errno(err, "bind the %s socket", name);
 	if (listen(fd, 128) < 0)
-		return error_set_errno(err, "listen on the control socket");
-	*control = take_fd(&fd);
+		return error_set_errno(err, "listen on the %s socket", name);
+	*listener = take_fd(&fd);
 	return 0;
 }
 
@@ -173,7 +178,8 @@ static int fill_folder(const struct launch_options *options, struct materials *m
 	container->has_state = true;
 	if (result < 0 || container_save(container, err) < 0)
 		return -1;
-	if (make_control_socket(container->folder, &materials->control, err) < 0)
+	if (make_socket(container->folder, CONTAINER_CONTROL_SOCKET, &materials->control, err) < 0 ||
+	    make_socket(container->folder, CONTAINER_FSD_SOCKET, &materials->fsd_control, err) < 0)
 		return -1;
 	if (make_file(container->folder, CONTAINER_RESULT_FILE, &launch->result, err) < 0)
 		return -1;
@@ -190,6 +196,7 @@ static int start_machine(const struct materials *materials, struct launch *launc
 	    .exports = &materials->exports,
 	    .stdio = &materials->stdio,
 	    .control = materials->control,
+	    .fsd_control = materials->fsd_control,
 	    .result = launch->result,
 	    .log = launch->log,
 	};

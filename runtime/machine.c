@@ -170,12 +170,12 @@ static int start_fsd(const struct machine_plan *plan, int socket, struct machine
 	arguments_add(&arguments, "hull-fsd");
 	pass(&arguments, &descriptors, "--socket", socket);
 	pass(&arguments, &descriptors, "--log", plan->log);
+	pass(&arguments, &descriptors, "--control", plan->fsd_control);
 	for (size_t i = 0; i < plan->exports->n; i++) {
 		const struct export *export = &plan->exports->list[i];
 
 		arguments_add(&arguments, "--export");
-		arguments_add(&arguments, "%s=%d%s%s,cache=%u", export->name, export->fd,
-			      export->read_only ? ",ro" : "", export->recursive ? ",recursive" : "", export->cache);
+		arguments_add(&arguments, "%s=%d,cache=%u", export->name, export->fd, export->cache);
 		descriptors_add(&descriptors, export->fd);
 	}
 	return spawn(&spawning, &machine->fsd, err);

@@ -32,6 +32,7 @@ struct machine_plan {
 	const struct exports *exports; /* NULL: no file server */
 	const struct stdio *stdio;     /* NULL: no streams */
 	int control;		       /* listening socket, common/vmm_control.h */
+	int fsd_control;	       /* listening socket, common/fsd_control.h */
 	int result;		       /* regular file that the VMM's last word goes to */
 	int log;
 };

@@ -47,10 +47,10 @@ static uint8_t byte(struct input *input)
 	return *input->data++;
 }
 
-static void revoked(struct server *of, uint32_t handle)
+static void revoked(struct server *of, uint32_t handle, uint32_t flag)
 {
 	(void)of;
-	assert(handle != 0);
+	assert(handle != 0 && (flag == FS_WRITES_TO_SERVER || flag == FS_CLOSED));
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
@@ -87,7 +87,7 @@ static void set_up(void)
 	setrlimit(RLIMIT_FSIZE, &limit);
 	if (server_init(&server, 20, NULL) < 0)
 		abort();
-	server.revoke_writes = revoked;
+	server.revoke = revoked;
 	if (server_export(&server, "tree", 1, open(scratch, O_PATH), NULL) < 0 ||
 	    server_export(&server, "null", 0, open("/dev/null", O_PATH), NULL) < 0)
 		abort();

@@ -4,23 +4,27 @@
  *
  *   fuse_bridge HULL-FSD MOUNTPOINT EXPORT-OPTION=PATH...
  *
- * EXPORT-OPTION=PATH is "NAME[,ro][,recursive][,cache=N]=PATH". Prints "mounted" when it is, and serves until it is
+ * EXPORT-OPTION=PATH is "NAME[,ro]=PATH". Prints "mounted" when it is, and serves until it is
  * unmounted or the file server ends (status 1).
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
+#include <linux/mount.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/fs_protocol.h"
+
+/* <sys/mount.h> and <linux/mount.h> cannot both be included. */
+int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data);
 
 static int server, device;
 static int descriptors[FS_HANDLE_MAX + 1]; /* + 1; 0: none */
@@ -31,6 +35,17 @@ static void die(const char *what)
 {
 	perror(what);
 	exit(1);
+}
+
+/* As the runtime does it. */
+static int clone_tree(int fd, bool read_only)
+{
+	struct mount_attr attributes = {.attr_set = read_only ? MOUNT_ATTR_RDONLY : 0, .propagation = MS_PRIVATE};
+	int tree = (int)syscall(SYS_open_tree, fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH);
+
+	if (tree < 0 || syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attributes, sizeof(attributes)) < 0)
+		die("clone a mount");
+	return tree;
 }
 
 static void start_server(const char *program, char **exports, int count)
@@ -51,9 +66,10 @@ static void start_server(const char *program, char **exports, int count)
 		if (fd < 0)
 			die(path);
 		comma = strchr(exports[i], ',');
-		asprintf(&arguments[used++], "--export=%.*s=%d%s",
-			 (int)(comma ? comma - exports[i] : (long)strlen(exports[i])), exports[i], fd,
-			 comma ? comma : "");
+		if (comma)
+			*comma++ = '\0';
+		fd = clone_tree(fd, comma && strcmp(comma, "ro") == 0);
+		asprintf(&arguments[used++], "--export=%s=%d", exports[i], fd);
 	}
 	if (fork() == 0) {
 		close(pair[0]);

@@ -40,11 +40,12 @@ struct world {
 	int descriptor;
 };
 
-static void count_revoked(struct server *server, uint32_t handle)
+static void count_revoked(struct server *server, uint32_t handle, uint32_t flag)
 {
 	struct world *world = server->owner;
 
 	assert_int_not_equal(handle, 0);
+	assert_true(flag == FS_WRITES_TO_SERVER || flag == FS_CLOSED);
 	world->revoked++;
 }
 
@@ -131,7 +132,7 @@ static int set_up(void **state)
 	world->directory = open(world->path, O_RDONLY | O_DIRECTORY);
 	assert_int_equal(jail_enter_self(NULL), 0);
 	assert_int_equal(server_init(&world->server, 20000, NULL), 0);
-	world->server.revoke_writes = count_revoked;
+	world->server.revoke = count_revoked;
 	world->server.owner = world;
 	assert_int_equal(server_export(&world->server, "tree", 1, open(world->path, O_PATH), NULL), 0);
 	start_session(world);

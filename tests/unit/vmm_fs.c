@@ -347,6 +347,26 @@ static void test_write_through_server(void **state)
 	close(file);
 }
 
+/* An export that is taken back takes the guest's open files along. */
+static void test_server_closes(void **state)
+{
+	struct world *world = *state;
+	struct fs_message closed = {.flags = FS_CLOSED, .handle = 5};
+	int file = new_file("0123456789"), fd = open_handle(world, 5, file, 0), head;
+
+	assert_true(is_open(fd));
+	server_says(world, &closed, sizeof(closed), NULL, 0);
+	assert_false(is_open(fd));
+	head = ask(world, FUSE_READ, &(struct fuse_read_in){.fh = 5, .size = 4}, sizeof(struct fuse_read_in), 4096);
+	assert_true(server_gets(world));
+	server_answers(world, EBADF, NULL, 0, 0, 0, -1);
+	expect_answer(world, REQUESTS, head, EBADF, 0);
+	/* Of a handle that nobody has: nothing. */
+	closed.handle = 77;
+	server_says(world, &closed, sizeof(closed), NULL, 0);
+	close(file);
+}
+
 static void test_release_closes(void **state)
 {
 	struct world *world = *state;
@@ -742,6 +762,7 @@ int main(void)
 	    TEST(test_read_without_server),
 	    TEST(test_write_without_server),
 	    TEST(test_write_through_server),
+	    TEST(test_server_closes),
 	    TEST(test_release_closes),
 	    TEST(test_parts),
 	    TEST(test_full_socket),

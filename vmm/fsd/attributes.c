@@ -12,7 +12,7 @@
 
 #include "vmm/fsd/identity.h"
 
-/* The root never changes: there is no need to ask again. */
+/* What is said of the root never changes, though exports come and go: there is no need to ask again. */
 #define ROOT_CACHE_SECONDS 86400u
 
 int inode_stat(const struct inode *inode, struct statx *st)
@@ -47,14 +47,14 @@ void attributes_fill(const struct server *server, const struct inode *inode, con
 	attr->flags = server->submounts && inode->submount ? FUSE_ATTR_SUBMOUNT : 0;
 }
 
-static int answer_root(const struct server *server, struct request *request)
+static int answer_root(struct request *request)
 {
 	struct fuse_attr_out *out = request_answer(request, sizeof(*out));
 
 	out->attr_valid = ROOT_CACHE_SECONDS;
 	out->attr.ino = FUSE_ROOT_ID;
 	out->attr.mode = S_IFDIR | 0555;
-	out->attr.nlink = 2 + server->export_count;
+	out->attr.nlink = 2;
 	out->attr.blksize = 4096;
 	return 0;
 }
@@ -79,7 +79,7 @@ int do_getattr(struct server *server, struct request *request)
 
 	if (!inode)
 		return -ESTALE;
-	return is_root(inode) ? answer_root(server, request) : answer_attributes(server, request, inode);
+	return is_root(inode) ? answer_root(request) : answer_attributes(server, request, inode);
 }
 
 /* With the bits set, a write by the VMM would clear them: from now on writes come here. */
@@ -94,7 +94,7 @@ static void revoke_writers(struct server *server, struct inode *inode)
 			continue;
 		handle->vmm_writes = false;
 		inode->writers--;
-		server->revoke_writes(server, i);
+		server->revoke(server, i, FS_WRITES_TO_SERVER);
 	}
 }
 

@@ -24,7 +24,7 @@ int do_opendir(struct server *server, struct request *request)
 		if (fd < 0)
 			return failure();
 	}
-	number = handle_add(&server->handles, request->header->nodeid, fd, true);
+	number = handle_add(&server->handles, request->header->nodeid, inode->export, fd, true);
 	if (number == 0)
 		return -ENFILE;
 	inode->opens++;
@@ -85,13 +85,14 @@ static bool add_entry(struct server *server, struct request *request, struct ino
 static int list_exports(struct server *server, struct request *request, struct inode *root, uint64_t offset, size_t max,
 			bool plus)
 {
-	for (uint64_t i = offset; i < server->export_count; i++) {
+	for (uint64_t i = offset; i < server->exports_end; i++) {
 		const struct inode *inode = inode_get(&server->inodes, server->exports[i].node);
-		struct entry entry = {.name = server->exports[i].name,
-				      .number = inode->key.number,
-				      .cookie = i + 1,
-				      .type = inode->type >> 12};
+		struct entry entry = {.name = server->exports[i].name, .cookie = i + 1};
 
+		if (!inode)
+			continue;
+		entry.number = inode->key.number;
+		entry.type = inode->type >> 12;
 		if (!add_entry(server, request, root, max, plus, &entry))
 			break;
 	}

@@ -57,7 +57,7 @@ static bool may_keep_cache(const struct server *server, struct inode *inode, con
 static int answer_open(struct server *server, struct request *request, struct inode *inode, int fd, int accmode,
 		       const struct statx *st)
 {
-	uint32_t number = handle_add(&server->handles, inode_id(&server->inodes, inode), fd, false);
+	uint32_t number = handle_add(&server->handles, inode_id(&server->inodes, inode), inode->export, fd, false);
 	struct fuse_open_out *out;
 
 	if (number == 0)
@@ -216,7 +216,7 @@ int do_tmpfile(struct server *server, struct request *request)
 int do_release(struct server *server, struct request *request)
 {
 	const struct fuse_release_in *in = request_take(request, sizeof(*in));
-	struct handle *handle = handle_get(&server->handles, in->fh, request->header->nodeid);
+	struct handle *handle = handle_get_to_release(&server->handles, in->fh, request->header->nodeid);
 	struct inode *inode = inode_get(&server->inodes, request->header->nodeid);
 
 	if (!handle)

@@ -28,7 +28,7 @@ void handle_table_free(struct handle_table *table)
 	memset(table, 0, sizeof(*table));
 }
 
-uint32_t handle_add(struct handle_table *table, uint64_t node, int fd, bool directory)
+uint32_t handle_add(struct handle_table *table, uint64_t node, uint16_t export, int fd, bool directory)
 {
 	uint32_t number = table->free;
 
@@ -41,11 +41,12 @@ uint32_t handle_add(struct handle_table *table, uint64_t node, int fd, bool dire
 			close(fd);
 		return 0;
 	}
-	table->handles[number] = (struct handle){.node = node, .fd = fd, .used = true, .directory = directory};
+	table->handles[number] =
+	    (struct handle){.node = node, .export = export, .fd = fd, .used = true, .directory = directory};
 	return number;
 }
 
-struct handle *handle_get(const struct handle_table *table, uint64_t number, uint64_t node)
+struct handle *handle_get_to_release(const struct handle_table *table, uint64_t number, uint64_t node)
 {
 	struct handle *handle;
 
@@ -53,6 +54,22 @@ struct handle *handle_get(const struct handle_table *table, uint64_t number, uin
 		return NULL;
 	handle = &table->handles[number];
 	return handle->used && handle->node == node ? handle : NULL;
+}
+
+struct handle *handle_get(const struct handle_table *table, uint64_t number, uint64_t node)
+{
+	struct handle *handle = handle_get_to_release(table, number, node);
+
+	return handle && !handle->revoked ? handle : NULL;
+}
+
+void handle_revoke(struct handle *handle)
+{
+	if (handle->fd >= 0)
+		close(handle->fd);
+	handle->fd = -1;
+	handle->vmm_writes = false;
+	handle->revoked = true;
 }
 
 void handle_close(struct handle_table *table, struct handle *handle)

@@ -338,6 +338,13 @@ void inode_forget(struct inode_table *table, struct inode *inode, uint64_t looku
 		remove_inode(table, inode);
 }
 
+void inode_remove_export(struct inode_table *table, uint16_t export)
+{
+	for (uint32_t i = FUSE_ROOT_ID + 1; i < table->end; i++)
+		if (table->inodes[i].used && table->inodes[i].export == export)
+			remove_inode(table, &table->inodes[i]);
+}
+
 void inode_forget_all(struct inode_table *table)
 {
 	for (uint32_t i = FUSE_ROOT_ID; i < table->end; i++) {

@@ -95,5 +95,7 @@ bool inode_revive(struct inode_table *table, struct inode *inode, uint64_t paren
 int inode_unpark(struct inode_table *table, struct inode *inode);
 /* Takes lookups away, at most as many as there are; the last one frees the inode. */
 void inode_forget(struct inode_table *table, struct inode *inode, uint64_t lookups);
+/* Removes all inodes of an export, whatever the guest counts of them. */
+void inode_remove_export(struct inode_table *table, uint16_t export);
 /* Forgets all inodes that are not pinned: a new session begins. */
 void inode_forget_all(struct inode_table *table);

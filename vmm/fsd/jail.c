@@ -48,44 +48,6 @@ int jail_enter_self(struct error *err)
 	return 0;
 }
 
-static int set_attributes(int fd, bool read_only, bool recursive)
-{
-	struct mount_attr attributes = {.attr_set = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC |
-						    MOUNT_ATTR_NOSYMFOLLOW | (read_only ? MOUNT_ATTR_RDONLY : 0),
-					.propagation = MS_PRIVATE};
-	unsigned flags = AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0);
-
-	if (syscall(SYS_mount_setattr, fd, "", flags, &attributes, sizeof(attributes)) == 0)
-		return 0;
-	if (errno != EINVAL)
-		return -1;
-	/* Kernels before 5.14 do not know that one; links are not followed in any case (O_NOFOLLOW). */
-	attributes.attr_set &= ~(uint64_t)MOUNT_ATTR_NOSYMFOLLOW;
-	return (int)syscall(SYS_mount_setattr, fd, "", flags, &attributes, sizeof(attributes));
-}
-
-int jail_clone_tree(int *fd, bool read_only, bool recursive, struct error *err)
-{
-	unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0);
-	cleanup_close int tree = -1;
-
-	/* Its files reach into this process. */
-	if (is_procfs(*fd))
-		return error_set(err, EACCES, "on procfs, which is not exported");
-	tree = (int)syscall(SYS_open_tree, *fd, "", flags);
-	if (tree < 0 && errno == EPERM && !read_only) {
-		log_line("no privilege to clone mounts: an export is served as it is");
-		return 0;
-	}
-	if (tree < 0)
-		return error_set_errno(err, "clone the mount");
-	if (set_attributes(tree, read_only, recursive) < 0)
-		return error_set_errno(err, "set the mount's attributes");
-	close(*fd);
-	*fd = take_fd(&tree);
-	return 0;
-}
-
 /* Must: leave a root in which nothing exists and nothing can be made.
  * Must not: propagate any of its mounts to the host; lose the current directory, /proc/self/fd. */
 static int empty_root(struct error *err)
@@ -178,6 +140,8 @@ int jail_enter(struct error *err)
 static const int allowed[] = {
     /* requests and answers, the log */
     SCMP_SYS(recvmsg), SCMP_SYS(recvfrom), SCMP_SYS(sendmsg), SCMP_SYS(write),
+    /* waiting; the control socket's connections */
+    SCMP_SYS(poll), SCMP_SYS(accept4),
     /* names */
     SCMP_SYS(openat), SCMP_SYS(close), SCMP_SYS(statx), SCMP_SYS(readlink), SCMP_SYS(readlinkat), SCMP_SYS(symlinkat),
     SCMP_SYS(mknodat), SCMP_SYS(mkdirat), SCMP_SYS(unlinkat), SCMP_SYS(renameat), SCMP_SYS(renameat2), SCMP_SYS(linkat),

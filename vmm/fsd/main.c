@@ -1,15 +1,18 @@
 /*
  * hull-fsd: serves exported trees to the guest of one sandbox.
  *
- *   hull-fsd --socket FD --log FD --export NAME=FD[,ro][,recursive][,cache=SECONDS] ...
+ *   hull-fsd --socket FD --log FD [--control FD] --export NAME=FD[,cache=SECONDS] ...
  *
  * Each FD is the number of an inherited descriptor; an export's is an O_PATH descriptor of a directory or of anything
- * else. It confines itself (vmm/fsd/jail.h), serves requests from the socket (common/fs_protocol.h) and ends with
- * status 0 when the socket closes. When it cannot start it writes one line to the log and ends with status 1.
+ * else, on a mount of its own (runtime/export_tree.h). It confines itself (vmm/fsd/jail.h), serves requests from the
+ * socket (common/fs_protocol.h), adds and removes exports as the listening control socket is told
+ * (common/fsd_control.h), and ends with status 0 when the socket closes. When it cannot start it writes one line to the
+ * log and ends with status 1.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,31 +24,30 @@
 #include "common/fs_protocol.h"
 #include "common/io.h"
 #include "common/log.h"
+#include "vmm/fsd/control.h"
 #include "vmm/fsd/jail.h"
 #include "vmm/fsd/server.h"
 
-#define EXPORT_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 #define CACHE_SECONDS_DEFAULT 1
-#define CACHE_SECONDS_MAX 86400
 #define SOCKET_BUFFER (2 * FS_MESSAGE_MAX)
 
 struct export_option {
 	char name[EXPORT_NAME_MAX + 1];
 	int fd;
-	bool read_only;
-	bool recursive;
 	uint32_t cache_seconds;
 };
 
 struct options {
 	int socket;
 	int log;
+	int control;
 	struct export_option exports[EXPORTS_MAX];
 	unsigned export_count;
 };
 
-static struct options options = {.socket = -1, .log = STDERR_FILENO};
+static struct options options = {.socket = -1, .log = STDERR_FILENO, .control = -1};
 static struct server server;
+static struct control control;
 
 /* Larger than any request, and aligned as server_handle wants them. */
 static _Alignas(16) uint8_t request_buffer[FS_MESSAGE_MAX];
@@ -65,30 +67,11 @@ static int parse_export_flag(const char *flag, struct export_option *export, str
 {
 	uint64_t seconds;
 
-	if (strcmp(flag, "ro") == 0) {
-		export->read_only = true;
-	} else if (strcmp(flag, "recursive") == 0) {
-		export->recursive = true;
-	} else if (strncmp(flag, "cache=", 6) == 0) {
-		if (parse_u64(flag + 6, 0, CACHE_SECONDS_MAX, &seconds) < 0)
-			return error_set(err, EINVAL, "`%s`: 0 to %d seconds", flag, CACHE_SECONDS_MAX);
-		export->cache_seconds = (uint32_t)seconds;
-	} else {
+	if (strncmp(flag, "cache=", 6) != 0)
 		return error_set(err, EINVAL, "`%s` is not an option of an export", flag);
-	}
-	return 0;
-}
-
-static int check_name(const char *name, struct error *err)
-{
-	size_t length = strlen(name);
-
-	if (length == 0 || length > EXPORT_NAME_MAX || strspn(name, EXPORT_CHARACTERS) != length ||
-	    strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-		return error_set(err, EINVAL, "`%s` is not a name for an export", name);
-	for (unsigned i = 0; i < options.export_count; i++)
-		if (strcmp(options.exports[i].name, name) == 0)
-			return error_set(err, EEXIST, "two exports are named `%s`", name);
+	if (parse_u64(flag + 6, 0, CACHE_SECONDS_MAX, &seconds) < 0)
+		return error_set(err, EINVAL, "`%s`: 0 to %d seconds", flag, CACHE_SECONDS_MAX);
+	export->cache_seconds = (uint32_t)seconds;
 	return 0;
 }
 
@@ -103,8 +86,8 @@ static int parse_export(char *text, struct error *err)
 	if (!value)
 		return error_set(err, EINVAL, "`%s`: NAME=FD expected", text);
 	*value++ = '\0';
-	if (check_name(text, err) < 0)
-		return -1;
+	if (!export_name_valid(text))
+		return error_set(err, EINVAL, "`%s` is not a name for an export", text);
 	*export = (struct export_option){.cache_seconds = CACHE_SECONDS_DEFAULT};
 	memcpy(export->name, text, strlen(text) + 1);
 	flag = strtok_r(value, ",", &rest);
@@ -123,6 +106,7 @@ static int parse_options(int argc, char **argv, struct error *err)
 {
 	static const struct option known[] = {{"socket", required_argument, NULL, 's'},
 					      {"log", required_argument, NULL, 'l'},
+					      {"control", required_argument, NULL, 'c'},
 					      {"export", required_argument, NULL, 'e'},
 					      {NULL, 0, NULL, 0}};
 	int option, result = 0;
@@ -133,6 +117,8 @@ static int parse_options(int argc, char **argv, struct error *err)
 			result = parse_fd(optarg, &options.socket, err);
 		else if (option == 'l')
 			result = parse_fd(optarg, &options.log, err);
+		else if (option == 'c')
+			result = parse_fd(optarg, &options.control, err);
 		else if (option == 'e')
 			result = parse_export(optarg, err);
 		else
@@ -147,7 +133,7 @@ static int parse_options(int argc, char **argv, struct error *err)
 
 static bool is_needed(int fd)
 {
-	if (fd <= STDERR_FILENO || fd == options.socket || fd == options.log)
+	if (fd <= STDERR_FILENO || fd == options.socket || fd == options.log || fd == options.control)
 		return true;
 	for (unsigned i = 0; i < options.export_count; i++)
 		if (options.exports[i].fd == fd)
@@ -160,6 +146,8 @@ static void close_strays(void)
 {
 	int last = options.socket > options.log ? options.socket : options.log;
 
+	if (options.control > last)
+		last = options.control;
 	for (unsigned i = 0; i < options.export_count; i++)
 		if (options.exports[i].fd > last)
 			last = options.exports[i].fd;
@@ -189,17 +177,15 @@ static int export_trees(struct error *err)
 	for (unsigned i = 0; i < options.export_count; i++) {
 		struct export_option *export = &options.exports[i];
 
-		if (jail_clone_tree(&export->fd, export->read_only, export->recursive, err) < 0)
-			return error_prefix(err, "export `%s`", export->name);
 		if (server_export(&server, export->name, export->cache_seconds, export->fd, err) < 0)
 			return -1;
 	}
 	return 0;
 }
 
-static void revoke_writes(struct server *of, uint32_t handle)
+static void tell_vmm(struct server *of, uint32_t handle, uint32_t flag)
 {
-	struct fs_message message = {.flags = FS_WRITES_TO_SERVER, .handle = handle};
+	struct fs_message message = {.flags = flag, .handle = handle};
 
 	(void)of;
 	send_with_fds(options.socket, &message, sizeof(message), NULL, 0, 0);
@@ -219,7 +205,8 @@ static int set_up(struct error *err)
 	setsockopt(options.socket, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	if (jail_enter_self(err) < 0 || server_init(&server, descriptors, err) < 0 || export_trees(err) < 0)
 		return -1;
-	server.revoke_writes = revoke_writes;
+	server.revoke = tell_vmm;
+	control_init(&control, &server, options.control);
 	if (jail_enter(err) < 0 || jail_filter(err) < 0)
 		return error_prefix(err, "jail");
 	return 0;
@@ -239,32 +226,45 @@ static bool answer(const void *data, size_t size, int descriptor)
 	return sent >= 0;
 }
 
-/* One request after the other until the VMM has gone. Returns the exit status. */
-static int serve(void)
+/* Returns false when the VMM has gone. */
+static bool serve_request(int *status)
 {
 	const struct fs_message *message = (const void *)request_buffer;
 	struct fs_message *reply = (void *)answer_buffer;
+	ssize_t received = recv(options.socket, request_buffer, sizeof(request_buffer), MSG_DONTWAIT);
+	int descriptor;
+	size_t size;
+
+	if (received < 0 && (errno == EINTR || errno == EAGAIN))
+		return true;
+	if (received <= 0)
+		return false;
+	if ((size_t)received < sizeof(*message)) {
+		log_line("a message of %zd bytes is too short", received);
+		*status = 1;
+		return false;
+	}
+	size = server_handle(&server, message + 1, (size_t)received - sizeof(*message), answer_buffer, &descriptor);
+	if (size == 0)
+		return true;
+	reply->tag = message->tag;
+	return answer(answer_buffer, size, descriptor);
+}
+
+/* One request after the other until the VMM has gone. Returns the exit status. */
+static int serve(void)
+{
+	struct pollfd polled[1 + CONTROL_POLLED_MAX] = {{.fd = options.socket, .events = POLLIN}};
+	int status = 0;
 
 	for (;;) {
-		ssize_t received = recv(options.socket, request_buffer, sizeof(request_buffer), 0);
-		int descriptor;
-		size_t size;
+		unsigned n = control_poll(&control, polled + 1);
 
-		if (received < 0 && errno == EINTR)
-			continue;
-		if (received <= 0)
-			return 0;
-		if ((size_t)received < sizeof(*message)) {
-			log_line("a message of %zd bytes is too short", received);
+		if (poll(polled, 1 + n, -1) < 0 && errno != EINTR)
 			return 1;
-		}
-		size = server_handle(&server, message + 1, (size_t)received - sizeof(*message), answer_buffer,
-				     &descriptor);
-		if (size == 0)
-			continue;
-		reply->tag = message->tag;
-		if (!answer(answer_buffer, size, descriptor))
-			return 0;
+		if (polled[0].revents && !serve_request(&status))
+			return status;
+		control_serve(&control, polled + 1, n);
 	}
 }
 

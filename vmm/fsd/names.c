@@ -59,13 +59,12 @@ static int adopt(struct server *server, const struct inode *parent, int fd, stru
 
 static int find_export(struct server *server, const char *name, struct inode **child, struct statx *st)
 {
-	for (unsigned i = 0; i < server->export_count; i++) {
-		if (strcmp(server->exports[i].name, name) != 0)
-			continue;
-		*child = inode_get(&server->inodes, server->exports[i].node);
-		return inode_stat(*child, st);
-	}
-	return -ENOENT;
+	const struct export *export = server_find_export(server, name);
+
+	if (!export)
+		return -ENOENT;
+	*child = inode_get(&server->inodes, export->node);
+	return inode_stat(*child, st);
 }
 
 int child_find(struct server *server, struct inode *parent, const char *name, struct inode **child, struct statx *st)
@@ -110,7 +109,8 @@ void entry_fill(const struct server *server, struct inode *inode, const struct s
 
 	inode->lookups++;
 	entry->nodeid = inode_id(&server->inodes, inode);
-	entry->entry_valid = seconds;
+	/* An export's name may be taken back at any time. */
+	entry->entry_valid = inode->pinned ? 0 : seconds;
 	entry->attr_valid = seconds;
 	attributes_fill(server, inode, st, &entry->attr);
 }

@@ -170,38 +170,6 @@ void server_free(struct server *server)
 	inode_table_free(&server->inodes);
 }
 
-int server_export(struct server *server, const char *name, uint32_t seconds, int fd, struct error *err)
-{
-	struct export *export = &server->exports[server->export_count];
-	struct inode_key key;
-	struct inode *inode;
-	struct statx st;
-
-	if (server->export_count == EXPORTS_MAX || strlen(name) > EXPORT_NAME_MAX) {
-		close(fd);
-		return error_set(err, E2BIG, "export `%s`: more than %d exports, or too long a name", name,
-				 EXPORTS_MAX);
-	}
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_WANTED, &st) < 0) {
-		error_set_errno(err, "export `%s`: stat", name);
-		close(fd);
-		return -1;
-	}
-	key = inode_key_of(&st);
-	inode = inode_add(&server->inodes, &key, 0, fd);
-	if (!inode)
-		return error_set_errno(err, "export `%s`", name);
-	inode->pinned = true;
-	inode->type = st.stx_mode & S_IFMT;
-	inode->submount = S_ISDIR(st.stx_mode);
-	inode->export = (uint16_t)server->export_count;
-	snprintf(export->name, sizeof(export->name), "%s", name);
-	export->cache_seconds = seconds;
-	export->node = inode_id(&server->inodes, inode);
-	server->export_count++;
-	return 0;
-}
-
 static int dispatch(struct server *server, struct request *request)
 {
 	uint32_t opcode = request->header->opcode;

@@ -2,11 +2,11 @@
  * The file server: answers the guest's FUSE requests (linux/fuse.h, protocol 7.36 and later) on the exported trees.
  *
  * Theory of operation. The guest mounts one file system. Its root is virtual and read-only; the entries are the
- * exports. Below an export everything is the host's: each inode that the guest has looked up is an O_PATH descriptor
- * here, names are resolved one component at a time relative to it and never through a symbolic link, and nothing but
- * regular files and directories is ever opened. The guest's kernel checks permissions (it mounts with
- * default_permissions) and keeps locks, device nodes, fifos and sockets to itself: such objects can be made, named,
- * linked and removed here, no more.
+ * exports, which come and go at run time (control.h). Below an export everything is the host's: each inode that the
+ * guest has looked up is an O_PATH descriptor here, names are resolved one component at a time relative to it and never
+ * through a symbolic link, and nothing but regular files and directories is ever opened. The guest's kernel checks
+ * permissions (it mounts with default_permissions) and keeps locks, device nodes, fifos and sockets to itself: such
+ * objects can be made, named, linked and removed here, no more.
  *
  * The current directory of the process is /proc/self/fd (jail.c): a descriptor's number is then the path to what it
  * refers to, for the system calls that take no O_PATH descriptor. No name from the guest is ever resolved there.
@@ -25,18 +25,20 @@
 
 #include "common/error.h"
 #include "common/fs_protocol.h"
+#include "common/fsd_control.h"
 #include "vmm/fsd/handle.h"
 #include "vmm/fsd/inode.h"
 
-#define EXPORTS_MAX 256
+#define EXPORTS_MAX 1024
 #define NO_EXPORT EXPORTS_MAX /* the virtual root's */
-#define EXPORT_NAME_MAX 64
+#define EXPORT_NAME_MAX FSD_NAME_MAX
 
 struct export
 {
 	char name[EXPORT_NAME_MAX + 1];
 	uint32_t cache_seconds; /* how long the guest may trust names and attributes */
-	uint64_t node;
+	uint64_t node;		/* 0: the place is free */
+	unsigned added_by;	/* control connection that may still change its mind; 0: none */
 };
 
 /* Directory entries read ahead, for one handle at a time: a directory is usually read from its beginning to its end. */
@@ -51,11 +53,12 @@ struct server {
 	struct inode_table inodes;
 	struct handle_table handles;
 	struct export exports[EXPORTS_MAX];
+	unsigned exports_end; /* places from here on have never been used */
 	unsigned export_count;
 	struct directory_buffer directory;
 	bool submounts; /* negotiated */
-	/* Called when the VMM must not write to a handle any more (FS_WRITES_TO_SERVER). */
-	void (*revoke_writes)(struct server *server, uint32_t handle);
+	/* Tells the VMM what it may no longer do with a handle: FS_WRITES_TO_SERVER or FS_CLOSED. */
+	void (*revoke)(struct server *server, uint32_t handle, uint32_t flag);
 	void *owner;
 };
 
@@ -77,8 +80,16 @@ struct request {
 int server_init(struct server *server, uint32_t descriptors, struct error *err);
 void server_free(struct server *server);
 
+/* Names of exports: 1 to EXPORT_NAME_MAX letters, digits and ". _ -", neither "." nor "..". */
+bool export_name_valid(const char *name);
+
 /* Adds an export: fd is an O_PATH descriptor, taken over also on failure. */
 int server_export(struct server *server, const char *name, uint32_t cache_seconds, int fd, struct error *err);
+struct export *server_find_export(struct server *server, const char *name);
+
+/* Takes exports back: the one of that name, or all of a group, whose names begin with it and a dot. Nothing below them
+ * can be reached any more; the guest's open files there are closed. Returns how many there were. */
+unsigned server_unexport(struct server *server, const char *name, bool group);
 
 /*
  * Carries out one request of size bytes, 8-byte aligned (a fuse_in_header and what belongs to it). answer has room for

@@ -588,6 +588,10 @@ static bool handle_message(struct fs *fs, const struct fs_message *message, size
 			fs->descriptors[message->handle] |= READS_ONLY;
 		return size == sizeof(*message) && fd < 0;
 	}
+	if (message->flags & FS_CLOSED) {
+		descriptor_close(fs, message->handle);
+		return size == sizeof(*message) && fd < 0;
+	}
 	if (size < sizeof(*message) + sizeof(*out) || out->len != size - sizeof(*message))
 		return false;
 	if (out->error > 0 || out->error <= -512 || (out->error != 0 && out->len != sizeof(*out)))

@@ -1,0 +1,58 @@
+#include "runtime/export_tree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/mount.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "runtime/report.h"
+
+static bool is_procfs(int fd)
+{
+	struct statfs st;
+
+	return fstatfs(fd, &st) == 0 && st.f_type == PROC_SUPER_MAGIC;
+}
+
+static int set_attributes(int fd, bool read_only, bool recursive)
+{
+	struct mount_attr attributes = {.attr_set = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC |
+						    MOUNT_ATTR_NOSYMFOLLOW | (read_only ? MOUNT_ATTR_RDONLY : 0),
+					.propagation = MS_PRIVATE};
+	unsigned flags = AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0);
+
+	if (syscall(SYS_mount_setattr, fd, "", flags, &attributes, sizeof(attributes)) == 0)
+		return 0;
+	if (errno != EINVAL)
+		return -1;
+	/* Kernels before 5.14 do not know that one; links are not followed in any case (O_NOFOLLOW). */
+	attributes.attr_set &= ~(uint64_t)MOUNT_ATTR_NOSYMFOLLOW;
+	return (int)syscall(SYS_mount_setattr, fd, "", flags, &attributes, sizeof(attributes));
+}
+
+int export_tree_clone(int *fd, bool read_only, bool recursive, struct error *err)
+{
+	unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0);
+	cleanup_close int tree = -1;
+
+	if (is_procfs(*fd))
+		return error_set(err, EACCES, "on procfs, which is not exported");
+	tree = (int)syscall(SYS_open_tree, *fd, "", flags);
+	if (tree < 0 && errno == EPERM && !read_only) {
+		report_debug("no privilege to clone mounts: an export is served as it is");
+		return 0;
+	}
+	if (tree < 0)
+		return error_set_errno(err, "clone the mount");
+	if (set_attributes(tree, read_only, recursive) < 0)
+		return error_set_errno(err, "set the mount's attributes");
+	close(*fd);
+	*fd = take_fd(&tree);
+	return 0;
+}
