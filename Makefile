@@ -27,8 +27,8 @@ PARTS := common vmm fsd agent runtime
 
 LIBS_vmm := -lseccomp -lcap -luring
 LIBS_fsd := -lseccomp -lcap
-LIBS_agent := -ljansson -lseccomp -lcap
-LIBS_runtime := -ljansson -lcap
+LIBS_agent := -ljansson
+LIBS_runtime := -ljansson -lseccomp -lcap
 LIBS_common :=
 
 MAIN_vmm := hull-vmm

@@ -12,7 +12,8 @@
  *   create  {"order":"create", "id": ID, "time": NANOSECONDS, "spec": <config.json as it is>,
  *            "rootfs": {"export": NAME, "options": [TEXT...]},
  *            "mounts": {"INDEX": {"export": NAME, "options": [TEXT...]}},
- *            "stdio": {"stdin": PORT|null, "stdout": PORT|null, "stderr": PORT|null}}
+ *            "stdio": {"stdin": PORT|null, "stdout": PORT|null, "stderr": PORT|null},
+ *            "seccomp": {"filter": HEX, "flags": N}}
  *
  *           Makes the container up to the point where its process waits for start; an executable that does not exist is
  *           an error here. rootfs names the export that is the root file system; mounts, for each of spec.mounts that
@@ -25,6 +26,9 @@
  *           time (may be absent) is the host's CLOCK_REALTIME when the order was sent: a guest that has no container
  * yet sets its clock by it. Its kernel reads the host's clock at boot, but then loses ticks until it has a clock
  *           source, up to half a second on a slow host; and a machine that was frozen has missed more.
+ *
+ *           seccomp is spec.linux.seccomp compiled: 16 hexadecimal digits for each instruction of classic BPF (code 4,
+ *           jt 2, jf 2, k 8), and SECCOMP_FILTER_FLAG_*; it must be there when the spec asks for a filter.
  *
  *   start   {"order":"start", "id": ID}
  *           Runs the process; errors of execve come back here.

@@ -35,8 +35,9 @@ static void report(enum init_stage stage, const struct error *err)
 		message.code = err->code;
 		snprintf(message.message, sizeof(message.message), "%s", err->message);
 	}
-	/* When the agent is not there to read it, the machine is gone as well. */
-	if (send(CHANNEL, &message, sizeof(message), MSG_NOSIGNAL) < 0)
+	/* When the agent is not there to read it, the machine is gone as well. (SIGPIPE is blocked. Not send: system
+	 * call filters allow write sooner.) */
+	if (write(CHANNEL, &message, sizeof(message)) < 0)
 		_exit(INIT_STATUS_FAILED);
 }
 
@@ -211,24 +212,32 @@ static int become_user(const struct plan_process *process, struct error *err)
 {
 	if (setgroups(process->n_groups, process->groups) < 0)
 		return error_set_errno(err, "process.user.additionalGids");
-	if (setresgid(process->gid, process->gid, process->gid) < 0)
+	/* Not setresgid and setresuid: system call filters may be in force, and these are what they expect. */
+	if (setgid(process->gid) < 0)
 		return error_set_errno(err, "process.user.gid");
-	if (setresuid(process->uid, process->uid, process->uid) < 0)
+	if (setuid(process->uid) < 0)
 		return error_set_errno(err, "process.user.uid");
 	return 0;
 }
 
-/* From here on the process has what the program shall have and no more. The directory is entered with the rights of
+/* Without no_new_privs a filter can only be loaded with privileges, so it is in force while they are dropped; with it,
+ * as late as possible, so that a profile needs to allow nothing but what the program does, read, write and execve. The
+ directory is entered with the rights of
  * root if these suffice, else with the user's (a directory of another file server). */
-static int drop_privileges(const struct plan_process *process, struct error *err)
+static int drop_privileges(const struct plan_process *process, const struct syscall_filter *filter, struct error *err)
 {
-	bool entered = change_directory(process->cwd, err) == 0;
+	bool entered;
 
-	if (!entered && err->code != EACCES && err->code != EPERM)
+	if (set_rlimits(process, err) < 0)
 		return -1;
 	if (process->no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return error_set_errno(err, "process.noNewPrivileges");
-	if (set_rlimits(process, err) < 0 || capabilities_bound(process->capabilities.bounding, err) < 0)
+	if (!process->no_new_privileges && syscall_filter_load(filter, err) < 0)
+		return -1;
+	entered = change_directory(process->cwd, err) == 0;
+	if (!entered && err->code != EACCES && err->code != EPERM)
+		return -1;
+	if (capabilities_bound(process->capabilities.bounding, err) < 0)
 		return -1;
 	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
 		return error_set_errno(err, "keep capabilities");
@@ -249,7 +258,7 @@ static void wait_for_start(void)
 	ssize_t n;
 
 	do
-		n = recv(CHANNEL, &byte, 1, 0);
+		n = read(CHANNEL, &byte, 1);
 	while (n < 0 && errno == EINTR);
 	if (n != 1)
 		_exit(INIT_STATUS_FAILED);
@@ -268,9 +277,10 @@ static int prepare(const struct plan *plan, const char *id, char *program, size_
 	if (reopen_null(err) < 0 || set_home(&plan->process, err) < 0)
 		return -1;
 	umask(plan->process.umask);
-	if (drop_privileges(&plan->process, err) < 0)
+	if (drop_privileges(&plan->process, &plan->filter, err) < 0 ||
+	    lookup_program(plan->process.args[0], plan->process.env, program, room, err) < 0)
 		return -1;
-	return lookup_program(plan->process.args[0], plan->process.env, program, room, err);
+	return plan->process.no_new_privileges ? syscall_filter_load(&plan->filter, err) : 0;
 }
 
 /* The agent blocks signals, and what is blocked stays so in the program. Handlers there are none. */

@@ -224,6 +224,20 @@ static int read_stdio(struct plan *plan, const json_t *stdio, struct error *err)
 	return 0;
 }
 
+/* The host compiles linux.seccomp: a spec that has one must not run without its filter. */
+static int plan_syscall_filter(struct plan *plan, const json_t *json, struct error *err)
+{
+	const json_t *seccomp =
+	    json_object_get(json_object_get(json_object_get(plan->json, "spec"), "linux"), "seccomp");
+
+	if (syscall_filter_read(json, &plan->filter, err) < 0)
+		return error_prefix(err, "create");
+	if (plan->filter.n == 0 && (*plan_text(seccomp, "defaultAction", "") != '\0' ||
+				    json_array_size(json_object_get(seccomp, "syscalls")) > 0))
+		return error_set(err, EINVAL, "create: the order has no filter for linux.seccomp");
+	return 0;
+}
+
 /* Names of the machine: an empty one is as good as none (runc). */
 static const char *name_or_null(const json_t *spec, const char *name)
 {
@@ -249,7 +263,9 @@ static int read_order(struct plan *plan, const json_t *order, struct error *err)
 	    read_process(plan, json_object_get(spec, "process"), err) < 0 ||
 	    plan_mounts(plan, json_object_get(spec, "mounts"), json_object_get(order, "mounts"), err) < 0)
 		return -1;
-	return plan_linux(plan, json_object_get(spec, "linux"), err);
+	if (plan_linux(plan, json_object_get(spec, "linux"), err) < 0)
+		return -1;
+	return plan_syscall_filter(plan, json_object_get(order, "seccomp"), err);
 }
 
 static int fill(struct plan *plan, json_t *order, struct error *err)
@@ -287,6 +303,7 @@ void plan_free(struct plan *plan)
 	free(plan->masked);
 	free(plan->read_only_paths);
 	free(plan->device_rules);
+	syscall_filter_release(&plan->filter);
 	json_decref(plan->warnings);
 	json_decref(plan->json);
 	free(plan);

@@ -17,6 +17,7 @@
 #include "guest-agent/capabilities.h"
 #include "guest-agent/device_filter.h"
 #include "guest-agent/mount_options.h"
+#include "guest-agent/syscall_filter.h"
 
 struct plan_mount {
 	char *destination;	    /* clean, absolute */
@@ -75,6 +76,8 @@ struct plan {
 	bool cgroup_namespace;
 	struct device_rule *device_rules; /* the spec's and, after them, those of the default devices */
 	size_t n_device_rules;
+
+	struct syscall_filter filter;
 
 	uint32_t stdio[3]; /* host port of each stream; 0: /dev/null. Equal ports are one stream. */
 

@@ -22,6 +22,7 @@
 #include "runtime/signals.h"
 #include "runtime/spec.h"
 #include "runtime/streams.h"
+#include "runtime/syscall_filter.h"
 #include "runtime/vm_size.h"
 
 /* How long a machine whose connections broke is given to say why before it is killed. */
@@ -244,7 +245,8 @@ static void write_export(FILE *out, const struct export *export)
 	fputs("]}", out);
 }
 
-static char *format_create_order(const struct launch_options *options, const struct materials *materials, size_t *size)
+static char *format_create_order(const struct launch_options *options, const struct materials *materials,
+				 const struct syscall_filter *filter, size_t *size)
 {
 	const struct exports *exports = &materials->exports;
 	struct timespec now;
@@ -271,7 +273,13 @@ static char *format_create_order(const struct launch_options *options, const str
 	write_port(out, "stdout", &materials->stdio, STDIO_OUT);
 	fputc(',', out);
 	write_port(out, "stderr", &materials->stdio, STDIO_ERR);
-	fprintf(out, "},\"spec\":");
+	fprintf(out, "},");
+	if (filter->n > 0) {
+		fputs("\"seccomp\":", out);
+		syscall_filter_write(filter, out);
+		fputc(',', out);
+	}
+	fprintf(out, "\"spec\":");
 	fwrite(materials->spec.text, 1, materials->spec.size, out);
 	fputc('}', out);
 	if (fclose(out) != 0) {
@@ -284,10 +292,15 @@ static char *format_create_order(const struct launch_options *options, const str
 static int create_in_guest(const struct launch_options *options, const struct materials *materials,
 			   struct launch *launch, struct error *err)
 {
+	__attribute__((cleanup(syscall_filter_release))) struct syscall_filter filter = {0};
+	const json_t *seccomp = json_object_get(json_object_get(materials->spec.json, "linux"), "seccomp");
 	cleanup_free char *order = NULL;
 	struct watch *watch = &launch->watch;
 	size_t size;
 
+	/* The guest boots meanwhile. */
+	if (syscall_filter_compile(seccomp, &filter, err) < 0)
+		return error_prefix(err, SPEC_FILE);
 	launch->control = vmm_control_connect(launch->container.folder, CONTAINER_CONTROL_SOCKET, err);
 	if (launch->control < 0)
 		return -1;
@@ -301,7 +314,7 @@ static int create_in_guest(const struct launch_options *options, const struct ma
 		return -1;
 	}
 	report_debug("the guest's agent is there");
-	order = format_create_order(options, materials, &size);
+	order = format_create_order(options, materials, &filter, &size);
 	if (!order)
 		return error_set(err, ENOMEM, "make an order");
 	return agent_order(launch->agent, watch, order, size, NULL, err);

@@ -17,6 +17,7 @@ core=(
 	"lifecycle 900"
 	"files 600"
 	"compare 900"
+	"spec_seccomp 900"
 	"badinput 600"
 	"jail 300"
 )

@@ -51,7 +51,9 @@ static void test_refused(void **state)
 {
 	(void)state;
 	expect("process/terminal", "true", "process.terminal is not supported yet");
-	expect("linux/seccomp", "{\"defaultAction\":\"SCMP_ACT_ALLOW\"}", "linux.seccomp is not supported yet");
+	expect("linux/seccomp", "{\"listenerPath\":\"/run/listener\"}",
+	       "linux.seccomp.listenerPath is not supported: a listener is a process of the host, and the calls are "
+	       "made in another kernel");
 	expect("linux/resources/memory", "{\"limit\":5}", "linux.resources.memory.limit is not supported yet");
 	expect("linux/resources/memory", "{\"swappiness\":0}",
 	       "linux.resources.memory.swappiness is not supported yet");

@@ -172,7 +172,49 @@ static void test_refused(void **state)
 	expect_error("linux/resources/devices/0/major", "4294967296",
 		     "linux.resources.devices[0]: no such device number");
 	expect_error("linux/rootfsPropagation", "\"ro\"", "linux.rootfsPropagation: `ro` does not exist");
+	expect_error("linux/seccomp", "{\"defaultAction\":\"SCMP_ACT_ERRNO\"}",
+		     "create: the order has no filter for linux.seccomp");
 	expect_error("process/terminal", "true", "process.terminal is not supported yet");
+}
+
+static int read_filter(const char *text, struct syscall_filter *filter, struct error *err)
+{
+	json_t *json = json_loads(text, 0, NULL);
+	int status = syscall_filter_read(json, filter, err);
+
+	json_decref(json);
+	return status;
+}
+
+static void test_filter(void **state)
+{
+	static const char *const bad[] = {"{}",
+					  "{\"filter\":5}",
+					  "{\"filter\":\"\"}",
+					  "{\"filter\":\"002000000000000\"}",
+					  "{\"filter\":\"002000000000000g\"}",
+					  "{\"filter\":\"002000000000000A\"}",
+					  "{\"filter\":\"0020000000000004\",\"flags\":-1}",
+					  "{\"filter\":\"0020000000000004\",\"flags\":\"1\"}"};
+	struct syscall_filter filter;
+	struct error err;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_equal(read_filter(bad[i], &filter, &err), -1);
+		syscall_filter_release(&filter);
+	}
+	assert_int_equal(read_filter("{\"filter\":\"0020000000000004001501ffc000003e\",\"flags\":2}", &filter, &err),
+			 0);
+	assert_int_equal(filter.n, 2);
+	assert_int_equal(filter.flags, 2);
+	assert_int_equal(filter.code[0].code, BPF_LD | BPF_W | BPF_ABS);
+	assert_int_equal(filter.code[0].k, 4);
+	assert_int_equal(filter.code[1].code, 0x15);
+	assert_int_equal(filter.code[1].jt, 1);
+	assert_int_equal(filter.code[1].jf, 255);
+	assert_int_equal(filter.code[1].k, 0xc000003e);
+	syscall_filter_release(&filter);
 }
 
 static void expect_order(const char *text, const char *message)
@@ -219,6 +261,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_runc_spec), cmocka_unit_test(test_environment), cmocka_unit_test(test_user),
 	    cmocka_unit_test(test_bind),      cmocka_unit_test(test_refused),	  cmocka_unit_test(test_orders),
+	    cmocka_unit_test(test_filter),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
