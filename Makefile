@@ -8,11 +8,12 @@ CC := gcc
 CLANG ?= clang
 BUILD ?= build
 PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
 DESTDIR ?=
 VERSION := $(shell cat VERSION)
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Werror
-BASE_FLAGS := -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DHULL_VERSION='"$(VERSION)"' -I. -g $(WARNINGS) -MMD -MP
+BASE_FLAGS := -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DHULL_VERSION='"$(VERSION)"' -DHULL_SYSCONFDIR='"$(SYSCONFDIR)"' -I. -g $(WARNINGS) -MMD -MP
 CFLAGS ?= -O2
 HARDENING := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
 LINK_STATIC := -static-pie -Wl,-z,relro,-z,now -Wl,--gc-sections -ffunction-sections -fdata-sections

@@ -18,6 +18,7 @@ struct global_options {
 	bool systemd_cgroup;
 	const char *criu;
 	const char *rootless;
+	const char *config; /* or NULL */
 	bool version;
 };
 

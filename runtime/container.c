@@ -14,6 +14,7 @@
 
 #include "common/cleanup.h"
 #include "common/io.h"
+#include "runtime/cgroup.h"
 
 #define STATE_SIZE_MAX (8u << 20)
 #define END_TIMEOUT_MS 10000
@@ -288,6 +289,10 @@ static int remove_files(int folder, struct error *err)
 
 int container_remove(struct container *container, struct error *err)
 {
+	const struct state *state = &container->state;
+
+	if (container->has_state && cgroup_remove(state->cgroup, state->scope, err) < 0)
+		return error_prefix(err, "container %s", container->id);
 	if (remove_files(container->folder, err) < 0)
 		return error_prefix(err, "container %s", container->id);
 	if (unlinkat(container->root, container->id, AT_REMOVEDIR) < 0 && errno != ENOENT)

@@ -6,6 +6,7 @@
  *   fsd         the file server's control socket
  *   result      what the VMM wrote when it ended
  *   log         what the VMM and the file server have to say
+ *   console     what the guest's kernel has to say, where that is kept
  *
  * Who changes the container holds an exclusive flock on the folder; the kernel releases it when that process dies.
  * Readers take no lock.
@@ -22,6 +23,7 @@
 #define CONTAINER_FSD_SOCKET "fsd"
 #define CONTAINER_RESULT_FILE "result"
 #define CONTAINER_LOG_FILE "log"
+#define CONTAINER_CONSOLE_FILE "console"
 
 enum container_status {
 	CONTAINER_CREATING,
@@ -64,7 +66,7 @@ const char *container_status_name(enum container_status status);
  */
 int container_end_processes(struct container *container, struct error *err);
 
-/* Removes the folder. The lock must be held. */
+/* Removes the cgroup and the folder. The lock must be held and the processes be gone. */
 int container_remove(struct container *container, struct error *err);
 
 /* Names of all containers below root, sorted; the caller frees the names and the array. A missing root has none. */

@@ -17,7 +17,10 @@
 #include "common/cleanup.h"
 #include "common/io.h"
 #include "runtime/agent.h"
+#include "runtime/cgroup.h"
+#include "runtime/config.h"
 #include "runtime/exports.h"
+#include "runtime/limits.h"
 #include "runtime/report.h"
 #include "runtime/signals.h"
 #include "runtime/spec.h"
@@ -33,11 +36,16 @@ struct materials {
 	int bundle;
 	char *bundle_path;
 	struct spec spec;
+	struct config config;
+	struct limits limits; /* points into the spec */
 	struct vm_size size;
+	struct cgroup_place place;
 	struct exports exports;
 	struct resources resources;
 	struct stdio stdio;
 	int control, fsd_control; /* listening */
+	int cgroup;
+	int console; /* file for the guest kernel's messages, or -1 */
 	int signals;
 };
 
@@ -47,6 +55,8 @@ struct materials {
 			    .stdio = {.fds = {-1, -1, -1}},                                                            \
 			    .control = -1,                                                                             \
 			    .fsd_control = -1,                                                                         \
+			    .cgroup = -1,                                                                              \
+			    .console = -1,                                                                             \
 			    .signals = -1})
 
 static void materials_release(struct materials *materials)
@@ -59,6 +69,9 @@ static void materials_release(struct materials *materials)
 	stdio_release(&materials->stdio);
 	cleanup_close_fd(&materials->control);
 	cleanup_close_fd(&materials->fsd_control);
+	cleanup_close_fd(&materials->cgroup);
+	cleanup_close_fd(&materials->console);
+	cgroup_place_release(&materials->place);
 	cleanup_close_fd(&materials->signals);
 }
 
@@ -106,6 +119,36 @@ static int catch_signals(int *signals, struct error *err)
 	return *signals < 0 ? error_set_errno(err, "make a signal descriptor") : 0;
 }
 
+/* As runc reads its --rootless. */
+static int read_rootless(const char *text, bool *rootless, struct error *err)
+{
+	*rootless = geteuid() != 0;
+	if (!text || !*text || strcmp(text, "auto") == 0)
+		return 0;
+	if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
+		return error_set(err, EINVAL, "--rootless: \"%s\" is not true, false or auto", text);
+	*rootless = strcmp(text, "true") == 0;
+	return 0;
+}
+
+/* What the spec asks of the host's cgroup and of the machine's size. */
+static int plan_limits(const struct launch_options *options, struct materials *materials, struct error *err)
+{
+	const json_t *linux_part = json_object_get(materials->spec.json, "linux");
+	const char *path = json_string_value(json_object_get(linux_part, "cgroupsPath"));
+	struct config *config = &materials->config;
+	bool rootless;
+
+	if (read_rootless(options->global->rootless, &rootless, err) < 0)
+		return -1;
+	if (options->global->systemd_cgroup)
+		config->manager = CGROUP_SYSTEMD;
+	if (limits_read(json_object_get(linux_part, "resources"), &materials->limits, err) < 0 ||
+	    cgroup_locate(config->manager, path, options->id, rootless, &materials->place, err) < 0)
+		return error_prefix(err, SPEC_FILE);
+	return vm_size_from_spec(&materials->spec, &materials->limits, config, &materials->size, err);
+}
+
 static int gather(const struct launch_options *options, struct materials *materials, struct error *err)
 {
 	if (state_check_id(options->id, err) < 0)
@@ -114,8 +157,7 @@ static int gather(const struct launch_options *options, struct materials *materi
 		return error_set(err, ENOTSUP, "--preserve-fds is not supported yet");
 	if (catch_signals(&materials->signals, err) < 0 || open_bundle(options->bundle, materials, err) < 0 ||
 	    spec_load(materials->bundle, &materials->spec, err) < 0 ||
-	    check_terminal(options, &materials->spec, err) < 0 ||
-	    vm_size_from_spec(&materials->spec, &materials->size, err) < 0 ||
+	    check_terminal(options, &materials->spec, err) < 0 || plan_limits(options, materials, err) < 0 ||
 	    exports_open(&materials->spec, materials->bundle, &materials->exports, err) < 0)
 		return -1;
 	if (resources_open(&materials->resources, err) < 0)
@@ -134,6 +176,7 @@ static int copy_to_state(const struct launch_options *options, const struct mate
 			 struct error *err)
 {
 	json_t *annotations = json_object_get(materials->spec.json, "annotations");
+	json_t *resources = json_object_get(json_object_get(materials->spec.json, "linux"), "resources");
 
 	*state = (struct state){
 	    .stage = STATE_CREATING,
@@ -142,6 +185,11 @@ static int copy_to_state(const struct launch_options *options, const struct mate
 	    .rootfs = copy(materials->exports.rootfs),
 	    .created = state_timestamp(),
 	    .annotations = json_is_object(annotations) ? json_incref(annotations) : NULL,
+	    .cgroup = copy(materials->place.path),
+	    .scope = copy(materials->place.scope),
+	    .memory = materials->size.memory,
+	    .vcpus = materials->size.vcpus,
+	    .resources = json_is_object(resources) ? json_incref(resources) : NULL,
 	};
 	if (!state->id || !state->bundle || !state->rootfs || !state->created)
 		return error_set(err, ENOMEM, "record the state of container %s", options->id);
@@ -170,6 +218,13 @@ static int make_file(int folder, const char *name, int *file, struct error *err)
 	return *file < 0 ? error_set_errno(err, "create file `%s` of the container", name) : 0;
 }
 
+static bool keeps_console(const struct materials *materials)
+{
+	const char *annotation = spec_annotation(&materials->spec, "hull.console");
+
+	return annotation ? strcmp(annotation, "true") == 0 : materials->config.console;
+}
+
 static int fill_folder(const struct launch_options *options, struct materials *materials, struct launch *launch,
 		       struct error *err)
 {
@@ -184,12 +239,32 @@ static int fill_folder(const struct launch_options *options, struct materials *m
 		return -1;
 	if (make_file(container->folder, CONTAINER_RESULT_FILE, &launch->result, err) < 0)
 		return -1;
+	if (keeps_console(materials) &&
+	    make_file(container->folder, CONTAINER_CONSOLE_FILE, &materials->console, err) < 0)
+		return -1;
 	return make_file(container->folder, CONTAINER_LOG_FILE, &launch->log, err);
 }
 
 /* --- the machine ------------------------------------------------------------------------------------------------- */
 
-static int start_machine(const struct materials *materials, struct launch *launch, struct error *err)
+/* The state already says where the cgroup is to be, so that it is removed whatever happens from now on. */
+static int make_cgroup(struct materials *materials, struct launch *launch, struct error *err)
+{
+	struct state *state = &launch->container.state;
+	struct cgroup_place *place = &materials->place;
+	int result = cgroup_make(place, &materials->limits, materials->size.memory, &materials->cgroup, err);
+
+	if (result == 0 && place->path && state->cgroup && strcmp(place->path, state->cgroup) == 0)
+		return 0;
+	/* It is not ours, or there is none, or only now it is known where. */
+	free(state->cgroup);
+	free(state->scope);
+	state->cgroup = result == 0 ? copy(place->path) : NULL;
+	state->scope = result == 0 ? copy(place->scope) : NULL;
+	return result;
+}
+
+static int start_machine(struct materials *materials, struct launch *launch, struct error *err)
 {
 	struct machine_plan plan = {
 	    .resources = &materials->resources,
@@ -198,6 +273,8 @@ static int start_machine(const struct materials *materials, struct launch *launc
 	    .stdio = &materials->stdio,
 	    .control = materials->control,
 	    .fsd_control = materials->fsd_control,
+	    .cgroup = materials->cgroup,
+	    .console = materials->console,
 	    .result = launch->result,
 	    .log = launch->log,
 	};
@@ -205,6 +282,7 @@ static int start_machine(const struct materials *materials, struct launch *launc
 
 	if (machine_start(&plan, &launch->machine, err) < 0)
 		return -1;
+	cgroup_occupied(&materials->place);
 	launch->watch.vmm = launch->machine.vmm.pidfd;
 	launch->watch.fsd = launch->machine.fsd.pidfd;
 	/* Whoever cleans up after us waits for these. The guest boots meanwhile, so this costs no time. A program that
@@ -345,8 +423,8 @@ static int bring_up(const struct launch_options *options, struct materials *mate
 {
 	struct state *state = &launch->container.state;
 
-	if (fill_folder(options, materials, launch, err) < 0 || start_machine(materials, launch, err) < 0 ||
-	    create_in_guest(options, materials, launch, err) < 0)
+	if (fill_folder(options, materials, launch, err) < 0 || make_cgroup(materials, launch, err) < 0 ||
+	    start_machine(materials, launch, err) < 0 || create_in_guest(options, materials, launch, err) < 0)
 		return -1;
 	if (options->start && start_in_guest(launch, err) < 0)
 		return -1;
@@ -435,9 +513,12 @@ int launch(const struct launch_options *options, struct launch *launch, struct e
 				  .control = -1,
 				  .agent = -1,
 				  .watch = WATCH_NONE};
+	if (config_load(options->global->config, &materials.config, err) < 0)
+		return -1;
+	timeout = materials.config.start_timeout;
 	if (watch_start_timeout(&timeout, err) < 0 || gather(options, &materials, err) < 0)
 		return -1;
-	if (container_make(options->root, options->id, &launch->container, err) < 0)
+	if (container_make(options->global->root, options->id, &launch->container, err) < 0)
 		return -1;
 	launch->watch.signals = materials.signals;
 	watch_set_timeout(&launch->watch, timeout);

@@ -10,12 +10,12 @@
 #include <stdbool.h>
 
 #include "common/error.h"
+#include "runtime/command.h"
 #include "runtime/container.h"
 #include "runtime/machine.h"
 #include "runtime/watch.h"
 
 struct launch_options {
-	const char *root;
 	const char *id;
 	const char *bundle;
 	const char *pid_file;	    /* or NULL */
@@ -23,6 +23,7 @@ struct launch_options {
 	unsigned preserve_fds;
 	bool detached; /* hull does not stay */
 	bool start;    /* not only created but started */
+	const struct global_options *global;
 };
 
 struct launch {

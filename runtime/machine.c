@@ -136,14 +136,16 @@ static int start_vmm(const struct machine_plan *plan, int fs, struct machine *ma
 	const struct resources *resources = plan->resources;
 	cleanup_descriptors struct descriptors descriptors = {0};
 	cleanup_arguments struct arguments arguments = {0};
-	struct spawn spawning = {.program = resources->parts.vmm, .arguments = &arguments, .keep = &descriptors};
+	int console = resources->console >= 0 ? resources->console : plan->console;
+	struct spawn spawning = {
+	    .program = resources->parts.vmm, .arguments = &arguments, .keep = &descriptors, .cgroup = plan->cgroup};
 
 	arguments_add(&arguments, "hull-vmm");
 	pass(&arguments, &descriptors, "--kvm", resources->kvm);
 	pass(&arguments, &descriptors, "--kernel", resources->kernel);
 	pass(&arguments, &descriptors, "--initramfs", resources->initramfs);
 	arguments_add(&arguments, "--cmdline");
-	arguments_add(&arguments, "%s", resources->console >= 0 ? KERNEL_CMDLINE_CONSOLE : KERNEL_CMDLINE);
+	arguments_add(&arguments, "%s", console >= 0 ? KERNEL_CMDLINE_CONSOLE : KERNEL_CMDLINE);
 	arguments_add(&arguments, "--memory");
 	arguments_add(&arguments, "%llu", (unsigned long long)plan->size.memory);
 	arguments_add(&arguments, "--vcpus");
@@ -153,8 +155,8 @@ static int start_vmm(const struct machine_plan *plan, int fs, struct machine *ma
 	pass(&arguments, &descriptors, "--log", plan->log);
 	if (fs >= 0)
 		pass(&arguments, &descriptors, "--fs", fs);
-	if (resources->console >= 0)
-		pass(&arguments, &descriptors, "--console", resources->console);
+	if (console >= 0)
+		pass(&arguments, &descriptors, "--console", console);
 	pass_streams(&arguments, &descriptors, plan->stdio);
 	pass_user(&arguments, &spawning);
 	spawning.lifeline = &machine->lifeline;
@@ -165,7 +167,10 @@ static int start_fsd(const struct machine_plan *plan, int socket, struct machine
 {
 	cleanup_descriptors struct descriptors descriptors = {0};
 	cleanup_arguments struct arguments arguments = {0};
-	struct spawn spawning = {.program = plan->resources->parts.fsd, .arguments = &arguments, .keep = &descriptors};
+	struct spawn spawning = {.program = plan->resources->parts.fsd,
+				 .arguments = &arguments,
+				 .keep = &descriptors,
+				 .cgroup = plan->cgroup};
 
 	arguments_add(&arguments, "hull-fsd");
 	pass(&arguments, &descriptors, "--socket", socket);

@@ -17,7 +17,7 @@
 struct resources {
 	struct parts parts;
 	int kvm, kernel, initramfs;
-	int console; /* -1, or where the guest kernel's messages go: the file that HULL_CONSOLE names */
+	int console; /* -1, or the file that HULL_CONSOLE names, for the guest kernel's messages */
 };
 
 #define RESOURCES_NONE ((struct resources){.kvm = -1, .kernel = -1, .initramfs = -1, .console = -1})
@@ -35,6 +35,8 @@ struct machine_plan {
 	int fsd_control;	       /* listening socket, common/fsd_control.h */
 	int result;		       /* regular file that the VMM's last word goes to */
 	int log;
+	int cgroup;  /* descriptor of the cgroup for both, or -1 */
+	int console; /* where the guest kernel's messages go, or -1 */
 };
 
 struct machine {

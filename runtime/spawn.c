@@ -4,9 +4,12 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <poll.h>
+#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,7 +97,8 @@ void lifeline_cut(struct lifeline *lifeline)
 /* What the new process and its parent share until the execve. */
 struct birth {
 	const struct spawn *spawn;
-	int error; /* errno of what failed */
+	bool in_cgroup; /* already there */
+	int error;	/* errno of what failed */
 	const char *step;
 };
 
@@ -142,6 +146,14 @@ static int keep_descriptors(const struct spawn *spawn)
 	return 0;
 }
 
+/* Into another cgroup by a write: the kernel then waits for a grace period, which a birth there does not need. */
+static int move_to_cgroup(int cgroup)
+{
+	int fd = openat(cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+
+	return fd < 0 || write(fd, "0", 1) != 1 ? -1 : 0;
+}
+
 /* Runs in the parent's memory while the parent waits (CLONE_VFORK), so nothing here may allocate or return. */
 static int be_born(void *argument)
 {
@@ -150,6 +162,9 @@ static int be_born(void *argument)
 	/* What engines keep in theirs is nothing that a jailed process should hold. */
 	static char *const no_environment[] = {NULL};
 
+	birth->step = "place it in its cgroup";
+	if (!birth->in_cgroup && move_to_cgroup(spawn->cgroup) < 0)
+		goto fail;
 	birth->step = "start a session";
 	if (setsid() < 0)
 		goto fail;
@@ -175,9 +190,66 @@ fail:
 	_exit(127);
 }
 
-int spawn(const struct spawn *spawn, struct child *child, struct error *err)
+#define BIRTH_FLAGS (CLONE_VM | CLONE_VFORK | CLONE_PIDFD)
+
+/* The C library's clone cannot name a cgroup. Returns as clone does, ENOSYS also where this is not written for. */
+static pid_t clone_into_cgroup(char *stack, struct birth *birth, int *pidfd)
+{
+#ifdef __x86_64__
+	struct clone_args args = {
+	    .flags = BIRTH_FLAGS | CLONE_INTO_CGROUP,
+	    .pidfd = (uintptr_t)pidfd,
+	    .exit_signal = SIGCHLD,
+	    .stack = (uintptr_t)stack,
+	    .stack_size = STACK_SIZE,
+	    .cgroup = (uint64_t)birth->spawn->cgroup,
+	};
+	register int (*function)(void *) __asm__("r12") = be_born;
+	register struct birth *argument __asm__("r13") = birth;
+	long result = SYS_clone3;
+
+	/* The child comes out of the system call on its own stack and never leaves be_born. */
+	__asm__ volatile("syscall\n\t"
+			 "test %%rax, %%rax\n\t"
+			 "jnz 1f\n\t"
+			 "xor %%ebp, %%ebp\n\t"
+			 "mov %%r13, %%rdi\n\t"
+			 "call *%%r12\n\t"
+			 "hlt\n"
+			 "1:"
+			 : "+a"(result)
+			 : "D"(&args), "S"(sizeof(args)), "r"(function), "r"(argument)
+			 : "rcx", "r11", "memory", "cc");
+	if (result >= 0)
+		return (pid_t)result;
+	errno = (int)-result;
+	return -1;
+#else
+	(void)stack;
+	(void)birth;
+	(void)pidfd;
+	errno = ENOSYS;
+	return -1;
+#endif
+}
+
+static pid_t give_birth(struct birth *birth, int *pidfd)
 {
 	static char stack[STACK_SIZE] __attribute__((aligned(64)));
+	pid_t pid;
+
+	birth->in_cgroup = true;
+	if (birth->spawn->cgroup >= 0) {
+		pid = clone_into_cgroup(stack, birth, pidfd);
+		if (pid >= 0 || errno != ENOSYS)
+			return pid;
+		birth->in_cgroup = false;
+	}
+	return clone(be_born, stack + sizeof(stack), BIRTH_FLAGS | SIGCHLD, birth, pidfd);
+}
+
+int spawn(const struct spawn *spawn, struct child *child, struct error *err)
+{
 	struct birth birth = {.spawn = spawn};
 	sigset_t all, before;
 	int pidfd = -1;
@@ -188,7 +260,7 @@ int spawn(const struct spawn *spawn, struct child *child, struct error *err)
 	/* No handler may run in the child while it shares our memory. */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &before);
-	pid = clone(be_born, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &birth, &pidfd);
+	pid = give_birth(&birth, &pidfd);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	if (pid < 0)
 		return error_set_errno(err, "start `%s`", spawn->program);

@@ -60,6 +60,7 @@ struct spawn {
 	const struct arguments *arguments;
 	const struct descriptors *keep;
 	const struct lifeline *lifeline; /* or NULL */
+	int cgroup;			 /* descriptor of the cgroup it begins in, or -1: ours */
 	char *own_id[2]; /* words of arguments, SPAWN_ID_SIZE bytes, that become SPAWN_ID_BASE + its pid; or NULL */
 };
 

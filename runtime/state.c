@@ -27,6 +27,9 @@ void state_release(struct state *state)
 	free(state->rootfs);
 	free(state->created);
 	json_decref(state->annotations);
+	free(state->cgroup);
+	free(state->scope);
+	json_decref(state->resources);
 	memset(state, 0, sizeof(*state));
 }
 
@@ -107,6 +110,39 @@ static int parse_annotations(const json_t *object, json_t **annotations, struct 
 	return 0;
 }
 
+static int copy_optional(const json_t *object, const char *key, char **value, struct error *err)
+{
+	return json_object_get(object, key) ? copy_text(object, key, value, err) : 0;
+}
+
+/* A path that leads out of the hierarchy would be removed by delete. */
+static int parse_cgroup(const json_t *object, struct state *state, struct error *err)
+{
+	if (copy_optional(object, "cgroup", &state->cgroup, err) < 0 ||
+	    copy_optional(object, "scope", &state->scope, err) < 0)
+		return -1;
+	if (state->cgroup && (state->cgroup[0] != '/' || state->cgroup[1] == '\0' || strstr(state->cgroup, "/..") ||
+			      strlen(state->cgroup) >= PATH_MAX))
+		return error_set(err, EINVAL, "`cgroup` is not the path of a cgroup");
+	return 0;
+}
+
+static int parse_machine(const json_t *object, struct state *state, struct error *err)
+{
+	json_t *machine = json_object_get(object, "machine"), *resources = json_object_get(object, "resources");
+	json_int_t memory = json_integer_value(json_object_get(machine, "memory"));
+	json_int_t vcpus = json_integer_value(json_object_get(machine, "vcpus"));
+
+	if (memory < 0 || vcpus < 0 || vcpus > INT_MAX)
+		return error_set(err, EINVAL, "`machine` is not the size of a machine");
+	if (resources && !json_is_object(resources))
+		return error_set(err, EINVAL, "`resources` is not an object");
+	state->memory = (uint64_t)memory;
+	state->vcpus = (unsigned)vcpus;
+	state->resources = json_incref(resources);
+	return 0;
+}
+
 static int parse_members(const json_t *object, struct state *state, struct error *err)
 {
 	if (!json_is_object(object))
@@ -118,6 +154,8 @@ static int parse_members(const json_t *object, struct state *state, struct error
 		return -1;
 	if (parse_process(object, "creator", &state->creator, err) < 0 ||
 	    parse_process(object, "vmm", &state->vmm, err) < 0 || parse_process(object, "fsd", &state->fsd, err) < 0)
+		return -1;
+	if (parse_cgroup(object, state, err) < 0 || parse_machine(object, state, err) < 0)
 		return -1;
 	return parse_annotations(object, &state->annotations, err);
 }
@@ -159,6 +197,16 @@ char *state_format(const struct state *state)
 	set_process(object, "fsd", &state->fsd);
 	if (state->annotations)
 		json_object_set(object, "annotations", state->annotations);
+	if (state->cgroup)
+		json_object_set_new(object, "cgroup", json_string(state->cgroup));
+	if (state->scope)
+		json_object_set_new(object, "scope", json_string(state->scope));
+	if (state->memory)
+		json_object_set_new(
+		    object, "machine",
+		    json_pack("{s:I, s:I}", "memory", (json_int_t)state->memory, "vcpus", (json_int_t)state->vcpus));
+	if (state->resources)
+		json_object_set(object, "resources", state->resources);
 	text = json_dumps(object, JSON_INDENT(2));
 	json_decref(object);
 	return text;

@@ -22,10 +22,15 @@ enum state_stage {
 struct state {
 	enum state_stage stage;
 	char *id;
-	char *bundle;		/* absolute path */
-	char *rootfs;		/* absolute path */
-	char *created;		/* RFC 3339 with nanoseconds, UTC */
-	json_t *annotations;	/* object of strings, or NULL */
+	char *bundle;	     /* absolute path */
+	char *rootfs;	     /* absolute path */
+	char *created;	     /* RFC 3339 with nanoseconds, UTC */
+	json_t *annotations; /* object of strings, or NULL */
+	char *cgroup;	     /* path on the host from the root of the hierarchy, or NULL */
+	char *scope;	     /* the unit of systemd that the cgroup belongs to, or NULL */
+	uint64_t memory;     /* of the machine, in bytes; 0: not recorded */
+	unsigned vcpus;
+	json_t *resources;	/* linux.resources as it holds now, an object, or NULL */
 	struct process creator; /* the hull process that makes the container; counts while CREATING */
 	struct process vmm;
 	struct process fsd;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysinfo.h>
 
 #include "common/io.h"
 
@@ -67,12 +68,56 @@ static int read_vcpus(const char *text, unsigned *vcpus, struct error *err)
 	return 0;
 }
 
-int vm_size_from_spec(const struct spec *spec, struct vm_size *size, struct error *err)
+uint64_t vm_size_for_limit(uint64_t limit, uint64_t host_memory)
+{
+	uint64_t memory = limit > VM_MEMORY_MAX ? VM_MEMORY_MAX : limit + VM_GUEST_OVERHEAD(limit);
+
+	/* A limit beyond what there is cannot be reached anyhow; the guest would only pay for its page tables. */
+	if (memory > host_memory)
+		memory = host_memory;
+	if (memory < VM_MEMORY_MIN)
+		memory = VM_MEMORY_MIN;
+	if (memory > VM_MEMORY_MAX)
+		memory = VM_MEMORY_MAX;
+	return memory / MEMORY_UNIT * MEMORY_UNIT;
+}
+
+unsigned vm_size_for_cpus(const struct limits *limits, unsigned host_cpus)
+{
+	uint64_t period = limits->period ? limits->period : 100000;
+	uint64_t quota = limits->quota > 0 ? ((uint64_t)limits->quota + period - 1) / period : 0;
+	uint64_t listed = limits->cpus ? limits_count_cpus(limits->cpus) : 0;
+	uint64_t vcpus = quota && (!listed || quota < listed) ? quota : listed;
+
+	if (vcpus > host_cpus)
+		vcpus = host_cpus;
+	return vcpus > VM_VCPUS_MAX ? VM_VCPUS_MAX : (unsigned)vcpus;
+}
+
+static void size_from_limits(const struct limits *limits, struct vm_size *size)
+{
+	unsigned vcpus = 0;
+
+	if (limits->quota > 0 || limits->cpus)
+		vcpus = vm_size_for_cpus(limits, (unsigned)get_nprocs());
+	if (vcpus)
+		size->vcpus = vcpus;
+	if (limits->memory > 0) {
+		struct sysinfo host = {0};
+
+		sysinfo(&host);
+		size->memory = vm_size_for_limit((uint64_t)limits->memory, (uint64_t)host.totalram * host.mem_unit);
+	}
+}
+
+int vm_size_from_spec(const struct spec *spec, const struct limits *limits, const struct config *config,
+		      struct vm_size *size, struct error *err)
 {
 	const char *memory = spec_annotation(spec, VM_MEMORY_ANNOTATION);
 	const char *vcpus = spec_annotation(spec, VM_VCPUS_ANNOTATION);
 
-	*size = (struct vm_size){.memory = VM_MEMORY_DEFAULT, .vcpus = VM_VCPUS_DEFAULT};
+	*size = (struct vm_size){.memory = config->memory, .vcpus = config->vcpus};
+	size_from_limits(limits, size);
 	if (memory && read_memory(memory, &size->memory, err) < 0)
 		return -1;
 	return vcpus ? read_vcpus(vcpus, &size->vcpus, err) : 0;

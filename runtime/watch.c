@@ -37,7 +37,6 @@ int watch_start_timeout(unsigned *seconds, struct error *err)
 	const char *text = getenv("HULL_START_TIMEOUT");
 	uint64_t number;
 
-	*seconds = WATCH_START_TIMEOUT;
 	if (!text || !*text)
 		return 0;
 	if (parse_u64(text, 1, 86400, &number) < 0)

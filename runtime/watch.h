@@ -37,7 +37,7 @@ struct watch {
 /* Sets the deadline that many seconds from now. */
 void watch_set_timeout(struct watch *watch, unsigned seconds);
 
-/* HULL_START_TIMEOUT or the default. */
+/* *seconds, the default, is replaced by HULL_START_TIMEOUT where that is set. */
 int watch_start_timeout(unsigned *seconds, struct error *err);
 
 /* Waits until fd has one of events (poll bits; an error or hang-up counts). Returns 0, or -1 with watch->event set. */

@@ -255,7 +255,9 @@ static int boot(struct trial *trial, struct error *err)
 				     .size = {.memory = BOOT_MEMORY, .vcpus = 1},
 				     .control = trial->control,
 				     .result = trial->result,
-				     .log = trial->log};
+				     .log = trial->log,
+				     .cgroup = -1,
+				     .console = -1};
 	if (machine_start(&plan, &trial->machine, err) < 0)
 		return -1;
 	trial->watch.vmm = trial->machine.vmm.pidfd;

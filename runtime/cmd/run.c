@@ -139,7 +139,7 @@ static int run(const struct invocation *invocation, struct error *err)
 {
 	const struct run_options *options = invocation->options;
 	struct launch_options launching = {
-	    .root = invocation->global->root,
+	    .global = invocation->global,
 	    .id = invocation->argv[0],
 	    .bundle = options->bundle,
 	    .pid_file = options->pid_file,

@@ -8,6 +8,7 @@
 #include "runtime/agent.h"
 #include "runtime/attach.h"
 #include "runtime/command.h"
+#include "runtime/config.h"
 #include "runtime/container.h"
 #include "runtime/machine.h"
 
@@ -42,8 +43,12 @@ static int run(const struct invocation *invocation, struct error *err)
 {
 	cleanup_attachment struct attachment attachment = ATTACHMENT_NONE;
 	cleanup_container struct container container = CONTAINER_NONE;
+	struct config config;
 	unsigned timeout;
 
+	if (config_load(invocation->global->config, &config, err) < 0)
+		return -1;
+	timeout = config.start_timeout;
 	if (watch_start_timeout(&timeout, err) < 0 ||
 	    container_open(invocation->global->root, invocation->argv[0], &container, err) < 0)
 		return -1;

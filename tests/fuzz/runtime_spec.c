@@ -15,6 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char *text = malloc(size + 1);
 	struct error err = {0};
+	struct config config = config_defaults();
+	struct limits limits;
 	struct vm_size vm_size;
 	struct spec spec;
 
@@ -28,7 +30,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (spec_root_path(&spec)[0] == '\0')
 		abort();
 	spec_terminal(&spec);
-	if (vm_size_from_spec(&spec, &vm_size, &err) == 0 &&
+	if (limits_read(json_object_get(json_object_get(spec.json, "linux"), "resources"), &limits, &err) == 0 &&
+	    vm_size_from_spec(&spec, &limits, &config, &vm_size, &err) == 0 &&
 	    (vm_size.memory < VM_MEMORY_MIN || vm_size.memory > VM_MEMORY_MAX || vm_size.vcpus < 1))
 		abort();
 	spec_release(&spec);

@@ -18,6 +18,7 @@ core=(
 	"files 600"
 	"compare 900"
 	"spec_seccomp 900"
+	"hostcgroup 600"
 	"badinput 600"
 	"jail 300"
 )

@@ -54,9 +54,10 @@ static void test_refused(void **state)
 	expect("linux/seccomp", "{\"listenerPath\":\"/run/listener\"}",
 	       "linux.seccomp.listenerPath is not supported: a listener is a process of the host, and the calls are "
 	       "made in another kernel");
-	expect("linux/resources/memory", "{\"limit\":5}", "linux.resources.memory.limit is not supported yet");
+	expect("linux/resources/cpu", "{\"realtimeRuntime\":5}",
+	       "linux.resources.cpu.realtimeRuntime is not supported: cgroup v2 has none");
 	expect("linux/resources/memory", "{\"swappiness\":0}",
-	       "linux.resources.memory.swappiness is not supported yet");
+	       "linux.resources.memory.swappiness is not supported: cgroup v2 has none");
 	expect("linux/sysctl", "{\"net.ipv4.ip_forward\":\"\"}", "linux.sysctl is not supported yet");
 	expect("linux/namespaces/1/path", "\"/run/netns/x\"", "linux.namespaces[1].path is not supported yet");
 	expect("hooks/prestart", "[{\"path\":\"/bin/true\"}]", "hooks.prestart is not supported yet");

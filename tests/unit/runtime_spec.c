@@ -149,6 +149,8 @@ static void test_large_numbers(void **state)
 
 static void expect_size(const char *annotations, int result, uint64_t memory, unsigned vcpus)
 {
+	struct config config = config_defaults();
+	struct limits limits = {0};
 	struct vm_size size;
 	struct error err;
 	struct spec spec;
@@ -156,7 +158,7 @@ static void expect_size(const char *annotations, int result, uint64_t memory, un
 
 	snprintf(text, sizeof(text), GOOD ",\"annotations\":{%s}}", annotations);
 	assert_int_equal(parse(text, &spec, &err), 0);
-	assert_int_equal(vm_size_from_spec(&spec, &size, &err), result);
+	assert_int_equal(vm_size_from_spec(&spec, &limits, &config, &size, &err), result);
 	spec_release(&spec);
 	if (result < 0) {
 		assert_non_null(strstr(err.message, "annotation hull."));

@@ -1,0 +1,42 @@
+/*
+ * The configuration file of hull: defaults for what a bundle does not say. A JSON object; every member may be absent,
+ * an unknown one is an error that names file and member.
+ *
+ *   "memory"         memory of a machine whose container has no memory limit: bytes, or text like "512M"
+ *   "vcpus"          CPUs of a machine whose container has no CPU quota and no list of CPUs
+ *   "cgroupManager"  "cgroupfs" (default), "systemd" (as with --systemd-cgroup) or "disabled": limits then hold in the guest only
+ *   "console"        true: the guest kernel's messages are kept in the container's folder, for `hull logs --kernel`
+ *   "debug"          true: `hull console` may open a shell in a container
+ *   "startTimeout"   seconds that a guest may take to come up and answer
+ *
+ * The annotations hull.memory, hull.vcpus, hull.console and hull.debug of a bundle go before the file's members of the
+ * same name.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "runtime/cgroup.h"
+
+#ifndef HULL_SYSCONFDIR
+#define HULL_SYSCONFDIR "/etc"
+#endif
+#define CONFIG_FILE HULL_SYSCONFDIR "/hull/config.json"
+
+struct config {
+	uint64_t memory; /* bytes, a multiple of 1 MiB */
+	unsigned vcpus;
+	enum cgroup_manager manager;
+	bool console, debug;
+	unsigned start_timeout; /* seconds */
+};
+
+/* Reads the file that is named (--config), else that of HULL_CONFIG, else CONFIG_FILE, which need not be there. */
+int config_load(const char *named, struct config *config, struct error *err);
+
+int config_parse(const char *text, size_t size, struct config *config, struct error *err);
+
+/* What holds without a file. */
+struct config config_defaults(void);
