@@ -14,10 +14,16 @@ enum vmm_operation {
 	 * ends first, the answer is ECONNRESET. */
 	VMM_CONNECT = 1,
 	/* Lets the guest connect once to host port `port`; the bytes go to (VMM_STREAM_OUT) or come from
-	 * (VMM_STREAM_IN), or both, the attached descriptor: a pipe, socket, terminal, file. */
+	 * (VMM_STREAM_IN), or both, the attached descriptor: a pipe, socket, terminal, file. With port 0 the VMM
+	 * chooses one that is free; `value` in the reply is the port. The stream lives no longer than the control
+	 * connection that it was registered over: when that ends, the guest's connection is reset, and output that has
+	 * not been taken is dropped. */
 	VMM_STREAM = 2,
 	/* Asks for `value` in the reply: VMM_STATUS_* bits. */
 	VMM_STATUS = 3,
+	/* Answered when there is no stream at `port` any more, neither registered nor connected, and the descriptor has
+	 * taken all of its output; at once when there is none. */
+	VMM_DRAIN = 4,
 };
 
 #define VMM_STREAM_IN (1u << 0)	 /* host descriptor to guest: stdin */

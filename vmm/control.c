@@ -18,14 +18,15 @@
 #include "common/vmm_control.h"
 #include "vmm/virtio/vsock.h"
 
-#define CLIENTS_MAX 32
+#define CLIENTS_MAX 512		     /* each process that `hull exec` has started in the guest has one */
 #define ACCEPT_PAUSE_NS 100000000ull /* after accept failed for want of descriptors or memory */
 
 struct client {
 	struct control *control;
 	struct loop_source source;
 	struct vsock_connect connect;
-	bool waiting; /* for the answer to a connect; no further request is read meanwhile */
+	struct vsock_drain drain;
+	bool waiting; /* for the answer to one of these; no further request is read meanwhile */
 	TAILQ_ENTRY(client) link;
 };
 
@@ -45,6 +46,8 @@ static void client_free(struct client *client)
 	struct control *control = client->control;
 
 	vsock_connect_cancel(&client->connect);
+	vsock_drain_cancel(&client->drain);
+	vsock_drop_streams(control->vsock, client);
 	loop_remove(control->loop, &client->source);
 	close(client->source.fd);
 	TAILQ_REMOVE(&control->clients, client, link);
@@ -61,15 +64,30 @@ static int reply(struct client *client, int error, uint32_t value)
 	return sent == sizeof(message) ? 0 : -1;
 }
 
-static void connect_done(struct vsock_connect *connect, int error)
+/* Still hears when the client goes away. */
+static void begin_wait(struct client *client)
 {
-	struct client *client = connect->owner;
+	client->waiting = true;
+	loop_watch(client->control->loop, &client->source, 0);
+}
 
+static void end_wait(struct client *client, int error)
+{
 	client->waiting = false;
 	if (reply(client, error, 0) < 0)
 		client_free(client);
 	else
 		loop_watch(client->control->loop, &client->source, EPOLLIN);
+}
+
+static void connect_done(struct vsock_connect *connect, int error)
+{
+	end_wait(connect->owner, error);
+}
+
+static void drain_done(struct vsock_drain *drain)
+{
+	end_wait(drain->owner, 0);
 }
 
 /* The operations return 0 or a positive errno value for the reply. The descriptor stays the caller's unless it was
@@ -85,19 +103,29 @@ static int operate_connect(struct client *client, const struct vmm_request *requ
 	if (vsock_connect(client->control->vsock, &client->connect, request->port, *fd, &err) < 0)
 		return err.code ? err.code : EINVAL;
 	take_fd(fd);
-	client->waiting = true;
-	/* Still hears when the client goes away. */
-	loop_watch(client->control->loop, &client->source, 0);
+	begin_wait(client);
 	return 0;
 }
 
-static int operate_stream(struct client *client, const struct vmm_request *request, int *fd)
+static int operate_stream(struct client *client, const struct vmm_request *request, int *fd, uint32_t *value)
 {
 	struct error err = {0};
 
-	if (vsock_add_stream(client->control->vsock, request->port, *fd, request->flags, &err) < 0)
+	*value = request->port;
+	if (vsock_add_stream(client->control->vsock, value, *fd, request->flags, client, &err) < 0)
 		return err.code ? err.code : EINVAL;
 	take_fd(fd);
+	return 0;
+}
+
+static int operate_drain(struct client *client, const struct vmm_request *request, const int *fd)
+{
+	if (request->flags || *fd >= 0)
+		return EINVAL;
+	client->drain.owner = client;
+	client->drain.done = drain_done;
+	vsock_drain(client->control->vsock, &client->drain, request->port);
+	begin_wait(client);
 	return 0;
 }
 
@@ -109,7 +137,9 @@ static int operate(struct client *client, const struct vmm_request *request, int
 	case VMM_CONNECT:
 		return *fd < 0 ? EBADF : operate_connect(client, request, fd);
 	case VMM_STREAM:
-		return *fd < 0 ? EBADF : operate_stream(client, request, fd);
+		return *fd < 0 ? EBADF : operate_stream(client, request, fd, value);
+	case VMM_DRAIN:
+		return operate_drain(client, request, fd);
 	case VMM_STATUS:
 		*value = vsock_status(client->control->vsock);
 		return *fd < 0 && !request->port && !request->flags ? 0 : EINVAL;
@@ -141,7 +171,7 @@ static int serve(struct client *client)
 	}
 	memcpy(&request, message, sizeof(request));
 	error = operate(client, &request, &fd, &value);
-	return client->waiting ? 0 : reply(client, error, value);
+	return client->waiting ? 0 : reply(client, error, error ? 0 : value);
 }
 
 static void client_event(struct loop_source *source, uint32_t events)

@@ -235,8 +235,9 @@ static int add_streams(struct machine *machine, struct error *err)
 {
 	for (unsigned i = 0; i < machine->options->stream_count; i++) {
 		const struct machine_stream *stream = &machine->options->streams[i];
+		uint32_t port = stream->port;
 
-		if (vsock_add_stream(machine->vsock, stream->port, stream->fd, stream->flags, err) < 0)
+		if (vsock_add_stream(machine->vsock, &port, stream->fd, stream->flags, NULL, err) < 0)
 			return error_prefix(err, "stream %u", stream->port);
 	}
 	return 0;

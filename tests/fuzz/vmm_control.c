@@ -32,11 +32,13 @@ static uint8_t byte(struct input *input)
 
 static void send_packet(struct input *input, int fd)
 {
-	struct vmm_request request = {VMM_CONTROL_VERSION, byte(input) % 5, 1024 + byte(input) % 32, byte(input) % 5};
+	struct vmm_request request = {VMM_CONTROL_VERSION, byte(input) % 6, 1024 + byte(input) % 32, byte(input) % 5};
 	uint8_t odd = byte(input);
 	size_t size = odd & 1 ? byte(input) % 17 : sizeof(request);
 	int fds[3], count = 0;
 
+	if (odd & 32)
+		request.port = 0;
 	if (odd & 2)
 		request.version = byte(input);
 	if (odd & 4 && socketpair(AF_UNIX, odd & 8 ? SOCK_STREAM : SOCK_DGRAM, 0, fds) == 0)

@@ -214,6 +214,7 @@ static void step_stream(struct world *world)
 	struct virtio_vsock_hdr header;
 	int slot = free_pair(world), fds[2];
 	uint8_t kind = byte(&world->input);
+	uint32_t port;
 
 	if (slot < 0 ||
 	    (kind & 1 ? socketpair(AF_UNIX, SOCK_STREAM, 0, fds) : pipe2(fds, kind & 2 ? O_NONBLOCK : 0)) < 0)
@@ -224,18 +225,21 @@ static void step_stream(struct world *world)
 		fds[0] = fds[1];
 		fds[1] = other;
 	}
-	header = sane_header(6000, 1040 + byte(&world->input) % 3, VIRTIO_VSOCK_OP_REQUEST);
-	if (vsock_add_stream(world->driver.device, header.dst_port, fds[0],
+	port = kind & 16 ? 0 : 1040 + byte(&world->input) % 3;
+	if (vsock_add_stream(world->driver.device, &port, fds[0],
 			     kind & 1	? 3
 			     : kind & 4 ? VMM_STREAM_OUT
 					: VMM_STREAM_IN,
-			     NULL) < 0) {
+			     kind & 32 ? world : NULL, NULL) < 0) {
 		close(fds[0]);
 		close(fds[1]);
 		return;
 	}
 	fcntl(fds[1], F_SETFL, O_NONBLOCK);
 	world->host[slot] = fds[1];
+	header = sane_header(6000, port, VIRTIO_VSOCK_OP_REQUEST);
+	if (kind & 64)
+		vsock_drop_streams(world->driver.device, world);
 	if (kind & 8)
 		transmit(world, &header, sizeof(header));
 }

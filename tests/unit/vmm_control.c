@@ -15,6 +15,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <string.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -327,23 +328,153 @@ static void test_end_answers_waiting(void **state)
 	finish(&fixture);
 }
 
-static void test_many_clients(void **state)
+/* A pipe as an output stream at a port that the VMM chooses; its reading end. */
+static int register_output(struct fixture *fixture, int fd, uint32_t *port)
+{
+	struct vmm_reply reply;
+	int fds[2];
+
+	assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
+	ask(fd, VMM_STREAM, 0, VMM_STREAM_OUT, fds[1]);
+	reply = answer(fixture, fd);
+	assert_int_equal(reply.error, 0);
+	*port = reply.value;
+	return fds[0];
+}
+
+static void test_chosen_ports(void **state)
 {
 	struct fixture fixture;
-	int fds[48];
+	uint32_t first, second;
+	int fd, pipes[2];
+
+	(void)state;
+	init(&fixture);
+	fd = client(&fixture);
+	pipes[0] = register_output(&fixture, fd, &first);
+	pipes[1] = register_output(&fixture, fd, &second);
+	assert_true(first >= 0x10000 && second >= 0x10000);
+	assert_int_not_equal(first, second);
+	make_ready(&fixture);
+	transmit(&fixture, 6000, second, VIRTIO_VSOCK_OP_REQUEST, NULL, 0);
+	receive(&fixture, VIRTIO_VSOCK_OP_RESPONSE);
+	close(pipes[0]);
+	close(pipes[1]);
+	close(fd);
+	finish(&fixture);
+}
+
+static void test_drain(void **state)
+{
+	struct fixture fixture;
+	char text[8192] = {0};
+	uint32_t port;
+	int fd, reader, size = 0;
+
+	(void)state;
+	init(&fixture);
+	make_ready(&fixture);
+	fd = client(&fixture);
+	ask(fd, VMM_DRAIN, 4711, 0, -1);
+	expect_error(&fixture, fd, 0);
+	ask(fd, VMM_DRAIN, 4711, 1, -1);
+	expect_error(&fixture, fd, EINVAL);
+	ask(fd, VMM_DRAIN, 4711, 0, dup(0));
+	expect_error(&fixture, fd, EINVAL);
+	reader = register_output(&fixture, fd, &port);
+	size = fcntl(reader, F_SETPIPE_SZ, 4096);
+	assert_true(size >= 4096);
+	ask(fd, VMM_DRAIN, port, 0, -1);
+	/* Registered; connected; its end is known but not delivered. */
+	assert_false(has_answer(&fixture, fd));
+	transmit(&fixture, 6000, port, VIRTIO_VSOCK_OP_REQUEST, NULL, 0);
+	assert_false(has_answer(&fixture, fd));
+	for (int sent = 0; sent < size + 1000; sent += 1000)
+		transmit(&fixture, 6000, port, VIRTIO_VSOCK_OP_RW, text, 1000);
+	transmit(&fixture, 6000, port, VIRTIO_VSOCK_OP_RST, NULL, 0);
+	assert_false(has_answer(&fixture, fd));
+	while (read(reader, text, sizeof(text)) > 0)
+		driver_run(&fixture.driver, 5);
+	expect_error(&fixture, fd, 0);
+	assert_int_equal(read(reader, text, 1), 0);
+	/* One that goes away while it waits. */
+	ask(fd, VMM_STREAM, 1040, VMM_STREAM_IN, reader);
+	expect_error(&fixture, fd, 0);
+	ask(fd, VMM_DRAIN, 1040, 0, -1);
+	assert_false(has_answer(&fixture, fd));
+	close(fd);
+	driver_run(&fixture.driver, 5);
+	finish(&fixture);
+}
+
+/* What a client registered goes with it, wherever it stands; what others wait for there is over. */
+static void test_streams_go_with_client(void **state)
+{
+	struct fixture fixture;
+	uint32_t registered, connected, draining, kept;
+	int fd, other, readers[4];
 	char byte;
 
 	(void)state;
 	init(&fixture);
-	for (int i = 0; i < 48; i++)
+	make_ready(&fixture);
+	fd = client(&fixture);
+	other = client(&fixture);
+	readers[0] = register_output(&fixture, fd, &registered);
+	readers[1] = register_output(&fixture, fd, &connected);
+	readers[2] = register_output(&fixture, fd, &draining);
+	readers[3] = register_output(&fixture, other, &kept);
+	transmit(&fixture, 6001, connected, VIRTIO_VSOCK_OP_REQUEST, NULL, 0);
+	transmit(&fixture, 6002, draining, VIRTIO_VSOCK_OP_REQUEST, NULL, 0);
+	transmit(&fixture, 6003, kept, VIRTIO_VSOCK_OP_REQUEST, NULL, 0);
+	assert_true(fcntl(readers[2], F_SETPIPE_SZ, 4096) >= 4096);
+	for (int i = 0; i < 20; i++) {
+		char data[900] = {0};
+
+		transmit(&fixture, 6002, draining, VIRTIO_VSOCK_OP_RW, data, sizeof(data));
+	}
+	transmit(&fixture, 6002, draining, VIRTIO_VSOCK_OP_RST, NULL, 0);
+	ask(other, VMM_DRAIN, draining, 0, -1);
+	assert_false(has_answer(&fixture, other));
+	close(fd);
+	expect_error(&fixture, other, 0);
+	assert_int_equal(receive(&fixture, VIRTIO_VSOCK_OP_RST).dst_port, 6001);
+	for (int i = 0; i < 3; i++) {
+		ssize_t n;
+
+		do
+			n = read(readers[i], &byte, 1);
+		while (n > 0);
+		assert_int_equal(n, 0);
+		close(readers[i]);
+	}
+	assert_int_equal(read(readers[3], &byte, 1), -1);
+	assert_int_equal(errno, EAGAIN);
+	close(readers[3]);
+	close(other);
+	finish(&fixture);
+}
+
+static void test_many_clients(void **state)
+{
+	struct fixture fixture;
+	int fds[513];
+	char byte;
+
+	(void)state;
+	init(&fixture);
+	for (int i = 0; i < 513; i++) {
 		fds[i] = client(&fixture);
+		driver_run(&fixture.driver, 1);
+	}
 	driver_run(&fixture.driver, 20);
 	ask(fds[0], VMM_STATUS, 0, 0, -1);
 	expect_error(&fixture, fds[0], 0);
-	assert_int_equal(recv(fds[47], &byte, 1, MSG_DONTWAIT), 0);
-	for (int i = 0; i < 48; i++)
+	assert_int_equal(recv(fds[512], &byte, 1, MSG_DONTWAIT), 0);
+	for (int i = 0; i < 513; i++)
 		close(fds[i]);
-	driver_run(&fixture.driver, 20);
+	for (int i = 0; i < 100; i++)
+		driver_run(&fixture.driver, 1);
 	fds[0] = client(&fixture);
 	ask(fds[0], VMM_STATUS, 0, 0, -1);
 	expect_error(&fixture, fds[0], 0);
@@ -383,6 +514,9 @@ int main(void)
 	    cmocka_unit_test(test_connect_in_order),
 	    cmocka_unit_test(test_client_goes_away),
 	    cmocka_unit_test(test_end_answers_waiting),
+	    cmocka_unit_test(test_chosen_ports),
+	    cmocka_unit_test(test_drain),
+	    cmocka_unit_test(test_streams_go_with_client),
 	    cmocka_unit_test(test_many_clients),
 	    cmocka_unit_test(test_deaf_client),
 	};

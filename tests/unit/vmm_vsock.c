@@ -202,12 +202,17 @@ static void make_ready(struct guest *guest)
 	assert_true(guest->ready);
 }
 
+static int add_stream(struct virtio_device *device, uint32_t port, int fd, unsigned flags)
+{
+	return vsock_add_stream(device, &port, fd, flags, NULL, NULL);
+}
+
 /* Registers one end of a pipe or socket and connects the guest's port 6000 to it. */
 static void connect_stream(struct guest *guest, uint32_t port, int fd, unsigned flags)
 {
 	struct packet packet;
 
-	assert_int_equal(vsock_add_stream(guest->device, port, fd, flags, NULL), 0);
+	assert_int_equal(add_stream(guest->device, port, fd, flags), 0);
 	control(guest, 6000, port, VIRTIO_VSOCK_OP_REQUEST, 0);
 	expect(guest, &packet, VIRTIO_VSOCK_OP_RESPONSE);
 	assert_int_equal(packet.header.src_port, port);
@@ -623,7 +628,7 @@ static void test_input_and_credit(void **state)
 	assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
 	fill_pattern(sent, sizeof(sent), 0);
 	assert_int_equal(write(fds[1], sent, sizeof(sent)), sizeof(sent));
-	assert_int_equal(vsock_add_stream(guest.device, 1041, fds[0], VMM_STREAM_IN, NULL), 0);
+	assert_int_equal(add_stream(guest.device, 1041, fds[0], VMM_STREAM_IN), 0);
 	update.buf_alloc = 10000;
 	transmit(&guest, &update, NULL, 0);
 	expect(&guest, &packet, VIRTIO_VSOCK_OP_RESPONSE);
@@ -671,7 +676,7 @@ static void test_input_hang_up_without_credit(void **state)
 	guest_init(&guest, 16);
 	assert_int_equal(pipe2(fds, 0), 0);
 	assert_int_equal(write(fds[1], "0123456789", 10), 10);
-	assert_int_equal(vsock_add_stream(guest.device, 1041, fds[0], VMM_STREAM_IN, NULL), 0);
+	assert_int_equal(add_stream(guest.device, 1041, fds[0], VMM_STREAM_IN), 0);
 	update.buf_alloc = 4;
 	transmit(&guest, &update, NULL, 0);
 	expect(&guest, &packet, VIRTIO_VSOCK_OP_RESPONSE);
@@ -1097,20 +1102,20 @@ static void test_registration(void **state)
 	(void)state;
 	guest_init(&guest, 0);
 	assert_int_equal(pipe(fds), 0);
-	assert_int_equal(vsock_add_stream(guest.device, 1040, fds[0], 0, NULL), -1);
-	assert_int_equal(vsock_add_stream(guest.device, 1040, fds[0], 8, NULL), -1);
-	assert_int_equal(vsock_add_stream(guest.device, 1040, fds[0], VMM_STREAM_OUT, NULL), -1);
-	assert_int_equal(vsock_add_stream(guest.device, 1040, fds[1], VMM_STREAM_IN, NULL), -1);
-	assert_int_equal(vsock_add_stream(guest.device, 1040, directory, VMM_STREAM_IN, NULL), -1);
-	assert_int_equal(vsock_add_stream(guest.device, 1040, path, VMM_STREAM_IN, NULL), -1);
-	assert_int_equal(vsock_add_stream(guest.device, 1040, 9999, VMM_STREAM_IN, NULL), -1);
-	assert_int_equal(vsock_add_stream(guest.device, AGENT_REPORT_PORT, fds[0], VMM_STREAM_IN, NULL), -1);
-	assert_int_equal(vsock_add_stream(guest.device, 1040, fds[0], VMM_STREAM_IN, NULL), 0);
-	assert_int_equal(vsock_add_stream(guest.device, 1040, fds[1], VMM_STREAM_OUT, NULL), -1);
+	assert_int_equal(add_stream(guest.device, 1040, fds[0], 0), -1);
+	assert_int_equal(add_stream(guest.device, 1040, fds[0], 8), -1);
+	assert_int_equal(add_stream(guest.device, 1040, fds[0], VMM_STREAM_OUT), -1);
+	assert_int_equal(add_stream(guest.device, 1040, fds[1], VMM_STREAM_IN), -1);
+	assert_int_equal(add_stream(guest.device, 1040, directory, VMM_STREAM_IN), -1);
+	assert_int_equal(add_stream(guest.device, 1040, path, VMM_STREAM_IN), -1);
+	assert_int_equal(add_stream(guest.device, 1040, 9999, VMM_STREAM_IN), -1);
+	assert_int_equal(add_stream(guest.device, AGENT_REPORT_PORT, fds[0], VMM_STREAM_IN), -1);
+	assert_int_equal(add_stream(guest.device, 1040, fds[0], VMM_STREAM_IN), 0);
+	assert_int_equal(add_stream(guest.device, 1040, fds[1], VMM_STREAM_OUT), -1);
 	for (uint32_t port = 2000; port < 3000; port++) {
 		int fd = dup(fds[1]);
 
-		if (vsock_add_stream(guest.device, port, fd, VMM_STREAM_OUT, NULL) == 0)
+		if (add_stream(guest.device, port, fd, VMM_STREAM_OUT) == 0)
 			added++;
 		else
 			close(fd);

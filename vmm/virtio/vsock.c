@@ -48,10 +48,12 @@ enum queue_index { RX, TX, EVENTS, QUEUES };
 #define STREAMS_MAX 256 /* registered and not yet connected */
 #define BUCKETS 256	/* a power of two */
 #define RESETS_MAX 128
-#define RX_CHAINS 16	  /* receive buffers filled by one read */
-#define RX_IOVECS_MAX 512 /* pieces of memory filled by one read */
-#define INPUT_ROUNDS 4	  /* reads in a row from one descriptor before the others get their turn */
-#define TX_BUDGET 256	  /* packets in a row before the rest of the loop gets its turn */
+#define RX_CHAINS 16	      /* receive buffers filled by one read */
+#define RX_IOVECS_MAX 512     /* pieces of memory filled by one read */
+#define INPUT_ROUNDS 4	      /* reads in a row from one descriptor before the others get their turn */
+#define TX_BUDGET 256	      /* packets in a row before the rest of the loop gets its turn */
+#define CHOSEN_FIRST 0x10000u /* ports of streams that the VMM chooses */
+#define CHOSEN_COUNT 0x3fff0000u
 #define EPHEMERAL_FIRST 0x40000000u
 #define EPHEMERAL_COUNT 0x40000000u
 
@@ -94,6 +96,8 @@ struct vsock_connection {
 
 	struct stream stream; /* delivered is our forward count, for reports too */
 	struct vsock_connect *request;
+	const void *owner;   /* of a stream */
+	bool dropped;	     /* the owner is gone */
 	uint32_t stall_seen; /* stream.delivered at the last tick */
 	unsigned stalled;    /* ticks without progress */
 	bool is_pending, is_dirty;
@@ -104,10 +108,12 @@ struct vsock_connection {
 TAILQ_HEAD(connection_list, vsock_connection);
 LIST_HEAD(connection_bucket, vsock_connection);
 TAILQ_HEAD(registration_list, registration);
+TAILQ_HEAD(drain_list, vsock_drain);
 
 /* A port that the guest may connect to, once. */
 struct registration {
 	uint32_t port;
+	const void *owner;
 	struct stream stream; /* not attached */
 	TAILQ_ENTRY(registration) link;
 };
@@ -119,7 +125,7 @@ struct reset {
 struct vsock {
 	struct virtio_device base;
 	uint64_t guest_cid;
-	uint32_t next_ephemeral;
+	uint32_t next_ephemeral, next_chosen;
 	unsigned connection_count;
 	struct connection_list connections;
 	struct connection_list pending;
@@ -127,6 +133,9 @@ struct vsock {
 	struct connection_bucket buckets[BUCKETS];
 	struct registration_list registrations;
 	unsigned registration_count;
+	struct drain_list drains;
+	bool dropping;	   /* some connections are to be */
+	bool stream_ended; /* one has: somebody may have waited for it */
 	struct reset resets[RESETS_MAX];
 	unsigned reset_first, reset_count;
 
@@ -254,6 +263,8 @@ static void connection_free(struct vsock_connection *connection)
 		connection->request->connection = NULL;
 	if (vsock->report == connection)
 		vsock->report = NULL;
+	if (connection->kind == CONNECTION_STREAM)
+		vsock->stream_ended = true;
 	vsock->connection_count--;
 	stream_close(&connection->stream);
 	free(connection);
@@ -702,8 +713,47 @@ static void tell_events(struct vsock *vsock)
 	}
 }
 
+static void drop_connections(struct vsock *vsock)
+{
+	struct vsock_connection *connection, *next;
+
+	if (!vsock->dropping)
+		return;
+	vsock->dropping = false;
+	for (connection = TAILQ_FIRST(&vsock->connections); connection; connection = next) {
+		next = TAILQ_NEXT(connection, all);
+		if (!connection->dropped)
+			continue;
+		if (connection->state != DRAINING)
+			tell_reset(vsock, connection->guest_port, connection->host_port);
+		connection_free(connection);
+	}
+}
+
+static bool is_port_in_use(struct vsock *vsock, uint32_t port);
+
+/* One may make its owner go, and with it other streams and those who wait for them. */
+static void tell_drained(struct vsock *vsock)
+{
+	struct vsock_drain *request;
+
+	while (vsock->stream_ended) {
+		vsock->stream_ended = false;
+		TAILQ_FOREACH(request, &vsock->drains, link)
+		{
+			if (is_port_in_use(vsock, request->port))
+				continue;
+			vsock_drain_cancel(request);
+			vsock->stream_ended = true;
+			request->done(request);
+			break;
+		}
+	}
+}
+
 static void settle(struct vsock *vsock)
 {
+	drop_connections(vsock);
 	flush_dirty(vsock);
 	if (guest_serves(vsock))
 		serve_pending(vsock);
@@ -714,6 +764,7 @@ static void settle(struct vsock *vsock)
 	if (vsock->tx_pushed && guest_serves(vsock))
 		virtio_device_signal(&vsock->base, TX);
 	vsock->rx_pushed = vsock->tx_pushed = false;
+	tell_drained(vsock);
 	tell_events(vsock);
 }
 
@@ -772,10 +823,23 @@ static struct registration *registration_find(struct vsock *vsock, uint32_t port
 	return NULL;
 }
 
+static bool is_port_in_use(struct vsock *vsock, uint32_t port)
+{
+	struct vsock_connection *connection;
+
+	TAILQ_FOREACH(connection, &vsock->connections, all)
+	{
+		if (connection->kind == CONNECTION_STREAM && connection->host_port == port)
+			return true;
+	}
+	return registration_find(vsock, port) != NULL;
+}
+
 static void registration_free(struct vsock *vsock, struct registration *registration)
 {
 	TAILQ_REMOVE(&vsock->registrations, registration, link);
 	vsock->registration_count--;
+	vsock->stream_ended = true;
 	stream_close(&registration->stream);
 	free(registration);
 }
@@ -802,6 +866,7 @@ static struct vsock_connection *accept_stream(struct vsock *vsock, uint32_t gues
 	if (!connection)
 		return NULL;
 	connection->stream = registration->stream;
+	connection->owner = registration->owner;
 	registration->stream.fd = -1;
 	registration_free(vsock, registration);
 	if (connection_open(connection))
@@ -1138,32 +1203,86 @@ struct virtio_device *vsock_new(uint64_t guest_cid, struct loop *loop, struct er
 	TAILQ_INIT(&vsock->pending);
 	TAILQ_INIT(&vsock->dirty);
 	TAILQ_INIT(&vsock->registrations);
+	TAILQ_INIT(&vsock->drains);
 	return &vsock->base;
 }
 
 /* --- for the rest of the program ---------------------------------------------------------------------------------- */
 
-int vsock_add_stream(struct virtio_device *device, uint32_t port, int fd, unsigned flags, struct error *err)
+static uint32_t choose_port(struct vsock *vsock)
+{
+	uint32_t port;
+
+	do
+		port = CHOSEN_FIRST + vsock->next_chosen++ % CHOSEN_COUNT;
+	while (is_port_in_use(vsock, port));
+	return port;
+}
+
+int vsock_add_stream(struct virtio_device *device, uint32_t *port, int fd, unsigned flags, const void *owner,
+		     struct error *err)
 {
 	struct vsock *vsock = vsock_of(device);
 	cleanup_free struct registration *registration = NULL;
 
-	if (!flags || flags & ~(VMM_STREAM_IN | VMM_STREAM_OUT) || port == AGENT_REPORT_PORT)
-		return error_set(err, EINVAL, "vsock port %u: bad stream", port);
-	if (registration_find(vsock, port))
-		return error_set(err, EADDRINUSE, "vsock port %u is taken", port);
+	if (!flags || flags & ~(VMM_STREAM_IN | VMM_STREAM_OUT) || *port == AGENT_REPORT_PORT)
+		return error_set(err, EINVAL, "vsock port %u: bad stream", *port);
+	if (registration_find(vsock, *port))
+		return error_set(err, EADDRINUSE, "vsock port %u is taken", *port);
 	if (vsock->registration_count == STREAMS_MAX)
-		return error_set(err, ENOBUFS, "vsock port %u: too many streams", port);
+		return error_set(err, ENOBUFS, "vsock port %u: too many streams", *port);
 	registration = calloc(1, sizeof(*registration));
 	if (!registration)
-		return error_set_errno(err, "vsock port %u", port);
+		return error_set_errno(err, "vsock port %u", *port);
 	if (stream_open(&registration->stream, fd, flags & VMM_STREAM_IN, flags & VMM_STREAM_OUT, err) < 0)
-		return error_prefix(err, "vsock port %u", port);
-	registration->port = port;
+		return error_prefix(err, "vsock port %u", *port);
+	if (*port == 0)
+		*port = choose_port(vsock);
+	registration->port = *port;
+	registration->owner = owner;
 	TAILQ_INSERT_TAIL(&vsock->registrations, registration, link);
 	vsock->registration_count++;
 	take_pointer(registration);
 	return 0;
+}
+
+/* The caller may stand in the middle of the connections: those are given up in settle(). */
+void vsock_drop_streams(struct virtio_device *device, const void *owner)
+{
+	struct vsock *vsock = vsock_of(device);
+	struct vsock_connection *connection;
+	struct registration *registration, *next;
+
+	for (registration = TAILQ_FIRST(&vsock->registrations); registration; registration = next) {
+		next = TAILQ_NEXT(registration, link);
+		if (registration->owner == owner)
+			registration_free(vsock, registration);
+	}
+	TAILQ_FOREACH(connection, &vsock->connections, all)
+	{
+		if (connection->kind == CONNECTION_STREAM && connection->owner == owner)
+			connection->dropped = vsock->dropping = true;
+	}
+	settle_later(vsock);
+}
+
+void vsock_drain(struct virtio_device *device, struct vsock_drain *request, uint32_t port)
+{
+	struct vsock *vsock = vsock_of(device);
+
+	request->device = device;
+	request->port = port;
+	TAILQ_INSERT_TAIL(&vsock->drains, request, link);
+	vsock->stream_ended = true;
+	settle_later(vsock);
+}
+
+void vsock_drain_cancel(struct vsock_drain *request)
+{
+	if (!request->device)
+		return;
+	TAILQ_REMOVE(&vsock_of(request->device)->drains, request, link);
+	request->device = NULL;
 }
 
 void vsock_on_report(struct virtio_device *device, void (*handle)(void *owner, enum vsock_event event, uint32_t value),

@@ -15,6 +15,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "common/error.h"
 #include "common/vmm_control.h"
@@ -42,9 +43,28 @@ const char *vsock_failure_text(uint32_t failure);
 
 struct virtio_device *vsock_new(uint64_t guest_cid, struct loop *loop, struct error *err);
 
-/* Lets the guest connect once to host port `port`; flags are VMM_STREAM_IN and VMM_STREAM_OUT. Takes fd over when it
- * succeeds. Returns 0 or -1: EINVAL, EBADF (fd cannot be read or written as asked), EADDRINUSE, ENOBUFS. */
-int vsock_add_stream(struct virtio_device *device, uint32_t port, int fd, unsigned flags, struct error *err);
+/* Lets the guest connect once to host port *port (0: one that is free, which *port becomes); flags are VMM_STREAM_IN
+ * and VMM_STREAM_OUT. owner (or NULL) is whom vsock_drop_streams names. Takes fd over when it succeeds. Returns 0 or
+ * -1: EINVAL, EBADF (fd cannot be read or written as asked), EADDRINUSE, ENOBUFS. */
+int vsock_add_stream(struct virtio_device *device, uint32_t *port, int fd, unsigned flags, const void *owner,
+		     struct error *err);
+
+/* Gives up all streams of this owner, registered or connected, and what they still hold. */
+void vsock_drop_streams(struct virtio_device *device, const void *owner);
+
+/* Somebody waits until there is no stream at a port. Embedded in its user; must stay where it is until done was called
+ * or vsock_drain_cancel. */
+struct vsock_drain {
+	void (*done)(struct vsock_drain *request); /* called once, never from within vsock_drain */
+	void *owner;
+	uint32_t port;
+	struct virtio_device *device; /* NULL: not waiting */
+	TAILQ_ENTRY(vsock_drain) link;
+};
+
+void vsock_drain(struct virtio_device *device, struct vsock_drain *request, uint32_t port);
+/* Gives up; harmless when done was called. */
+void vsock_drain_cancel(struct vsock_drain *request);
 
 /* Who hears of the events, each of which happens at most once; EXITED and FAILED exclude each other. The handler must
  * not free the device. */
