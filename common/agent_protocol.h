@@ -30,6 +30,10 @@
  *           seccomp is spec.linux.seccomp compiled: 16 hexadecimal digits for each instruction of classic BPF (code 4,
  *           jt 2, jf 2, k 8), and SECCOMP_FILTER_FLAG_*; it must be there when the spec asks for a filter.
  *
+ *           Further members, all of which may be absent: "machine": true, its end is the machine's: all others are
+ *           killed then, and EXIT is reported. "namespaces": {"pid"|"network"|"ipc"|"uts": ID|null}, which of its
+ *           namespaces are those of another container, which must live; the spec's own list says the rest.
+ *
  *   start   {"order":"start", "id": ID}
  *           Runs the process; errors of execve come back here.
  *   kill    {"order":"kill", "id": ID, "signal": N, "all": BOOL}
@@ -44,10 +48,10 @@
  * ends in either direction by shutdown.
  *
  * Report: as soon as it listens, the agent connects to the host port AGENT_REPORT_PORT and keeps that connection open.
- * It writes fixed-size struct agent_report messages, little-endian: READY once, then EXIT once when the container's
- * process has ended and all its output has been written to the streams. On EXIT the VMM delivers what it still holds
- * for the streams and ends with that status. A report connection that closes without EXIT is the machine's failure, not
- * the container's status.
+ * It writes fixed-size struct agent_report messages, little-endian: READY once, then EXIT once when the process of the
+ * container that stands for the machine has ended and all output of all containers has been written to the streams. On
+ * EXIT the VMM delivers what it still holds for the streams and ends with that status. A report connection that closes
+ * without EXIT is the machine's failure, not the container's status.
  */
 #pragma once
 

@@ -73,7 +73,7 @@ static int mount_at(const char *place, const char *type, const char *data, struc
 }
 
 /* SIOCSIFFLAGS instead of netlink: one interface, one flag. The kernel gives it its addresses. */
-static int bring_up_loopback(struct error *err)
+int boot_bring_up_loopback(struct error *err)
 {
 	cleanup_close int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
@@ -102,7 +102,7 @@ int boot_finish(struct error *err)
 	/* Its own tree is the last thing that a container which has undone all its mounts would see: nothing to find.
 	 */
 	unlink("/init");
-	return bring_up_loopback(err);
+	return boot_bring_up_loopback(err);
 }
 
 int boot_mount_exports(struct error *err)

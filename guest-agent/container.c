@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
@@ -63,13 +62,17 @@ struct container {
 	int exit_status;
 	bool settled;
 	bool stands_for_machine; /* its end is the machine's */
+	bool shares_pids;	 /* its first process is not the first one of its pid namespace */
+	struct watch emptied;	 /* cgroup.events, while other processes of it are dying */
 	bool deleting;		 /* as soon as settled */
 	struct answer answer;
 };
 
 static struct container *containers;
 static unsigned n_made;
-static bool machine_has_container;
+static bool network_taken; /* the machine's, by the first container that wanted one */
+static bool machine_ends;
+static uint32_t machine_status;
 
 static struct container *find(const char *id)
 {
@@ -85,6 +88,15 @@ static void end_patience(struct container *container)
 	int fd = container->patience.fd;
 
 	loop_remove(&container->patience);
+	if (fd >= 0)
+		close(fd);
+}
+
+static void stop_watching_cgroup(struct container *container)
+{
+	int fd = container->emptied.fd;
+
+	loop_remove(&container->emptied);
 	if (fd >= 0)
 		close(fd);
 }
@@ -115,6 +127,7 @@ static void container_free(struct container *container)
 	unlink_container(container);
 	close_channel(container);
 	end_patience(container);
+	stop_watching_cgroup(container);
 	for (int i = 0; i < 3; i++)
 		relay_stop(&container->relays[i]);
 	if (container->pidfd >= 0)
@@ -136,7 +149,7 @@ static struct container *container_new(struct order *order)
 		return NULL;
 	container->number = ++n_made;
 	container->pidfd = container->cgroup = container->channel_fd = -1;
-	container->channel = container->patience = (struct watch)WATCH_NONE;
+	container->channel = container->patience = container->emptied = (struct watch)WATCH_NONE;
 	container->plan = take_pointer(order->plan);
 	container->id = strdup(order->id);
 	container->next = containers;
@@ -174,13 +187,43 @@ static void remove_container(struct container *container)
 	answer_ok(&answer, NULL);
 }
 
+static void begin_patience(struct container *container);
+
+/* The container that stands for the machine has ended: the others go with it, and each gets to say how it ended. */
+static void end_others(void)
+{
+	struct error err;
+
+	for (struct container *other = containers; other; other = other->next) {
+		if (other->settled)
+			continue;
+		if (other->state == STOPPED)
+			begin_patience(other);
+		else
+			cgroup_kill(other->cgroup, &err);
+	}
+}
+
+/* The VMM ends with this status: answers that are owed come first. */
+static void end_machine_if_settled(void)
+{
+	struct error err;
+
+	for (const struct container *container = containers; container; container = container->next)
+		if (!container->settled)
+			return;
+	if (machine_ends)
+		boot_report(AGENT_REPORT_EXIT, machine_status, &err);
+}
+
 /* The process has ended and all its output is in the streams. The container may be gone afterwards. */
 static void settle(struct container *container)
 {
-	bool last_word = container->stands_for_machine;
-	uint32_t status = (uint32_t)container->exit_status;
-	struct error err;
-
+	if (container->stands_for_machine) {
+		machine_ends = true;
+		machine_status = (uint32_t)container->exit_status;
+		end_others();
+	}
 	container->settled = true;
 	end_patience(container);
 	/* Its mounts went with its last process, and with them what programs had written through shared mappings; this
@@ -188,9 +231,7 @@ static void settle(struct container *container)
 	sync();
 	if (container->deleting)
 		remove_container(container);
-	/* The VMM ends with this status: an answer that is owed comes first. */
-	if (last_word)
-		boot_report(AGENT_REPORT_EXIT, status, &err);
+	end_machine_if_settled();
 }
 
 static bool is_draining(const struct container *container)
@@ -201,7 +242,7 @@ static bool is_draining(const struct container *container)
 
 static void settle_if_drained(struct container *container)
 {
-	if (container->state == STOPPED && !container->settled && !is_draining(container))
+	if (container->state == STOPPED && !container->settled && !is_draining(container) && container->emptied.fd < 0)
 		settle(container);
 }
 
@@ -238,8 +279,11 @@ static void patience_ended(struct watch *watch, uint32_t events)
 static void begin_patience(struct container *container)
 {
 	const struct itimerspec each = {.it_interval.tv_sec = PATIENCE_SECONDS, .it_value.tv_sec = PATIENCE_SECONDS};
-	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	int fd;
 
+	if (container->patience.fd >= 0)
+		return;
+	fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	container->moved = moved(container);
 	container->patience.ready = patience_ended;
 	if (fd < 0 || timerfd_settime(fd, 0, &each, NULL) < 0 || loop_add(&container->patience, fd, EPOLLIN) < 0) {
@@ -247,6 +291,44 @@ static void begin_patience(struct container *container)
 			close(fd);
 		relay_stop(&container->relays[PLAN_STDOUT]);
 		relay_stop(&container->relays[PLAN_STDERR]);
+	}
+}
+
+/* --- processes that are left ------------------------------------------------------------------------------------- */
+
+/* Whether there are processes in the cgroup; read anew each time, since that also arms the next notice. */
+static bool is_populated(int events)
+{
+	char text[256];
+	ssize_t n = pread(events, text, sizeof(text) - 1, 0);
+
+	text[n > 0 ? n : 0] = '\0';
+	return strstr(text, "populated 1") != NULL;
+}
+
+static void cgroup_changed(struct watch *watch, uint32_t events)
+{
+	struct container *container = (struct container *)((char *)watch - offsetof(struct container, emptied));
+
+	(void)events;
+	if (is_populated(watch->fd))
+		return;
+	stop_watching_cgroup(container);
+	settle_if_drained(container);
+}
+
+/* Where its first process is not the first of the pid namespace, the kernel leaves the others alone when that ends.
+ * They are the container's all the same, and go with it. */
+static void end_leftovers(struct container *container)
+{
+	int events = openat(container->cgroup, "cgroup.events", O_RDONLY | O_CLOEXEC);
+	struct error err;
+
+	container->emptied.ready = cgroup_changed;
+	if (events < 0 || cgroup_kill(container->cgroup, &err) < 0 || !is_populated(events) ||
+	    loop_add(&container->emptied, events, EPOLLPRI) < 0) {
+		if (events >= 0)
+			close(events);
 	}
 }
 
@@ -282,10 +364,13 @@ static void init_ended(struct container *container, int status)
 		answer_move(&answer, &container->answer);
 		container_free(container);
 		answer_error(&answer, &err);
+		end_machine_if_settled();
 		return;
 	}
 	container->exit_status = exit_status_of(status);
-	/* The kernel has killed all others of the pid namespace by now. Input that nobody read is lost, as in a pipe.
+	if (container->shares_pids)
+		end_leftovers(container);
+	/* All other processes of it have been killed by now. Input that nobody read is lost, as in a pipe.
 	 */
 	relay_stop(&container->relays[PLAN_STDIN]);
 	relay_finish(&container->relays[PLAN_STDOUT]);
@@ -316,8 +401,7 @@ static void finish_creating(struct container *container)
 	if (container->state != CREATING || container->failed || !container->init_ready || container->connecting > 0)
 		return;
 	container->state = CREATED;
-	container->stands_for_machine = !machine_has_container;
-	machine_has_container = true;
+	container->stands_for_machine = container->plan->stands_for_machine;
 	more = json_pack("{s:i}", "pid", (int)container->pid);
 	if (more && json_array_size(container->plan->warnings) > 0)
 		json_object_set(more, "warnings", container->plan->warnings);
@@ -394,18 +478,38 @@ static void channel_ready(struct watch *watch, uint32_t events)
 	read_channel((struct container *)((char *)watch - offsetof(struct container, channel)));
 }
 
-/* As fork(2), but into new namespaces and the container's cgroup. Networks are not in the list: the machine is the
- * container's network namespace. */
-static pid_t fork_init(int cgroup, int *pidfd)
+/* The first processes of the containers whose namespaces are shared. They must live: a namespace is entered through one
+ * of its processes. */
+static int find_joined(const struct plan_namespaces *namespaces, int joined[NAMESPACE_SHAREABLE], struct error *err)
 {
-	struct clone_args args = {
-	    .flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_INTO_CGROUP | CLONE_PIDFD,
-	    .pidfd = (uintptr_t)pidfd,
-	    .exit_signal = SIGCHLD,
-	    .cgroup = (uint64_t)cgroup,
-	};
+	for (int kind = 0; kind < NAMESPACE_SHAREABLE; kind++) {
+		const struct container *other;
 
-	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+		if (namespaces->use[kind] != NAMESPACE_JOINED)
+			continue;
+		other = find(namespaces->joined[kind]);
+		if (!other || other->state == CREATING || other->state == STOPPED)
+			return error_set(err, ESRCH, "create: namespaces: container \"%s\" is not there or has stopped",
+					 namespaces->joined[kind]);
+		joined[kind] = other->pidfd;
+	}
+	return 0;
+}
+
+static pid_t fork_init(struct container *container, struct error *err)
+{
+	const struct plan_namespaces *namespaces = &container->plan->namespaces;
+	int joined[NAMESPACE_SHAREABLE] = {-1, -1, -1, -1};
+	bool own_network = namespaces->use[NAMESPACE_NETWORK] == NAMESPACE_OWN;
+	pid_t pid;
+
+	if (find_joined(namespaces, joined, err) < 0)
+		return -1;
+	container->shares_pids = namespaces->use[NAMESPACE_PID] != NAMESPACE_OWN;
+	pid = namespaces_fork(namespaces, joined, !network_taken, container->cgroup, &container->pidfd, err);
+	if (pid > 0 && own_network)
+		network_taken = true;
+	return pid;
 }
 
 static int start_init(struct container *container, const int stdio[3], struct error *err)
@@ -415,11 +519,9 @@ static int start_init(struct container *container, const int stdio[3], struct er
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
 		return error_set_errno(err, "socketpair");
 	container->channel_fd = sockets[0];
-	container->pid = fork_init(container->cgroup, &container->pidfd);
+	container->pid = fork_init(container, err);
 	if (container->pid == 0)
 		init_run(container->plan, container->id, stdio, sockets[1]);
-	if (container->pid < 0)
-		error_set_errno(err, "make the container's first process");
 	close(sockets[1]);
 	if (container->pid < 0)
 		return -1;
@@ -458,9 +560,11 @@ int container_create(struct order *order, struct answer *answer, struct error *e
 {
 	struct container *container;
 
+	if (machine_ends)
+		return error_set(err, ECANCELED, "the sandbox is ending");
 	if (find(order->id))
 		return error_set(err, EEXIST, "container with id exists: %s", order->id);
-	if (order->time && !containers && !machine_has_container && boot_set_clock(order->time, err) < 0)
+	if (order->time && !containers && n_made == 0 && boot_set_clock(order->time, err) < 0)
 		return -1;
 	container = container_new(order);
 	if (!container)

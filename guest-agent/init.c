@@ -73,7 +73,7 @@ static int become_session(const struct plan *plan, const char *id, struct error 
 		return error_set_errno(err, "setsid");
 	/* Only now: the root of a cgroup namespace is the cgroup that the caller is in, and clone3 would still take the
 	 * agent's. */
-	if (plan->cgroup_namespace && unshare(CLONE_NEWCGROUP) < 0)
+	if (plan->namespaces.use[NAMESPACE_CGROUP] == NAMESPACE_OWN && unshare(CLONE_NEWCGROUP) < 0)
 		return error_set_errno(err, "make a cgroup namespace");
 	/* A keyring of its own, so that no container finds another's keys. */
 	snprintf(keyring, sizeof(keyring), "_ses.%s", id);

@@ -2,7 +2,8 @@
  * The first process of a container between its birth and its program: it is forked by the agent into new namespaces,
  * makes its surroundings from the plan, reports that it is ready, waits for the order to start, and executes.
  *
- * From its birth on it shares a process id namespace with nobody but what it starts. It keeps no descriptor of the
+ * From its birth on it shares a process id namespace with nobody but what it starts, unless another container's is
+ * joined. It keeps no descriptor of the
  * agent but its three streams and one end of a socket (SOCK_SEQPACKET), over which the messages below travel.
  */
 #pragma once

@@ -257,13 +257,14 @@ static int read_order(struct plan *plan, const json_t *order, struct error *err)
 	if (plan_export(json_object_get(order, "rootfs"), &plan->rootfs, &plan->rootfs_flags) < 0)
 		return error_set(err, EINVAL, "create: rootfs.export is missing");
 	plan->read_only = json_is_true(json_object_get(json_object_get(spec, "root"), "readonly"));
+	plan->stands_for_machine = json_is_true(json_object_get(order, "machine"));
 	plan->hostname = name_or_null(spec, "hostname");
 	plan->domainname = name_or_null(spec, "domainname");
 	if (read_stdio(plan, json_object_get(order, "stdio"), err) < 0 ||
 	    read_process(plan, json_object_get(spec, "process"), err) < 0 ||
 	    plan_mounts(plan, json_object_get(spec, "mounts"), json_object_get(order, "mounts"), err) < 0)
 		return -1;
-	if (plan_linux(plan, json_object_get(spec, "linux"), err) < 0)
+	if (plan_linux(plan, json_object_get(spec, "linux"), json_object_get(order, "namespaces"), err) < 0)
 		return -1;
 	return plan_syscall_filter(plan, json_object_get(order, "seccomp"), err);
 }

@@ -17,6 +17,7 @@
 #include "guest-agent/capabilities.h"
 #include "guest-agent/device_filter.h"
 #include "guest-agent/mount_options.h"
+#include "guest-agent/namespaces.h"
 #include "guest-agent/syscall_filter.h"
 
 struct plan_mount {
@@ -73,13 +74,14 @@ struct plan {
 
 	const char *hostname;	/* NULL: stays */
 	const char *domainname; /* NULL: stays */
-	bool cgroup_namespace;
+	struct plan_namespaces namespaces;
 	struct device_rule *device_rules; /* the spec's and, after them, those of the default devices */
 	size_t n_device_rules;
 
 	struct syscall_filter filter;
 
-	uint32_t stdio[3]; /* host port of each stream; 0: /dev/null. Equal ports are one stream. */
+	bool stands_for_machine; /* its end is the machine's */
+	uint32_t stdio[3];	 /* host port of each stream; 0: /dev/null. Equal ports are one stream. */
 
 	json_t *warnings; /* array of texts: what the spec wants to be warned about rather than refused */
 };

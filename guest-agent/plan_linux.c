@@ -7,39 +7,6 @@
 
 #include "common/spec_fields.h"
 
-static int read_namespaces(struct plan *plan, const json_t *array, struct error *err)
-{
-	/* In a machine of its own there is nothing of the host to share; only the cgroup tree may stay the guest's. */
-	static const char *const known[] = {"pid", "mount", "ipc", "uts", "network", "cgroup", "user", "time"};
-	enum { N_NEEDED = 5, CGROUP = 5, N_SUPPORTED = 6, N_KNOWN = 8 };
-	bool given[N_KNOWN] = {false};
-	const json_t *element;
-	size_t i, k;
-
-	json_array_foreach(array, i, element)
-	{
-		const char *type = plan_text(element, "type", "");
-
-		for (k = 0; k < N_KNOWN && strcmp(known[k], type) != 0; k++)
-			;
-		if (k == N_KNOWN)
-			return error_set(err, EINVAL, "linux.namespaces[%zu].type: `%s` does not exist", i, type);
-		if (k >= N_SUPPORTED)
-			return error_set(err, ENOTSUP, "linux.namespaces[%zu]: a %s namespace is not supported yet", i,
-					 type);
-		if (given[k])
-			return error_set(err, EINVAL, "linux.namespaces[%zu]: %s is given twice", i, type);
-		given[k] = true;
-	}
-	for (k = 0; k < N_NEEDED; k++)
-		if (!given[k])
-			return error_set(err, ENOTSUP,
-					 "linux.namespaces: sharing the host's %s namespace is not supported",
-					 known[k]);
-	plan->cgroup_namespace = given[CGROUP];
-	return 0;
-}
-
 #define RW (BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE)
 #define RWM (RW | BPF_DEVCG_ACC_MKNOD)
 
@@ -131,9 +98,9 @@ static int read_propagation(struct plan *plan, const char *text, struct error *e
 	return 0;
 }
 
-int plan_linux(struct plan *plan, const json_t *json, struct error *err)
+int plan_linux(struct plan *plan, const json_t *json, const json_t *shared, struct error *err)
 {
-	if (read_namespaces(plan, json_object_get(json, "namespaces"), err) < 0 ||
+	if (namespaces_read(&plan->namespaces, json_object_get(json, "namespaces"), shared, err) < 0 ||
 	    read_device_rules(plan, json_object_get(json_object_get(json, "resources"), "devices"), err) < 0 ||
 	    read_propagation(plan, plan_text(json, "rootfsPropagation", ""), err) < 0 ||
 	    plan_texts(json_object_get(json, "maskedPaths"), &plan->masked, &plan->n_masked, err) < 0)

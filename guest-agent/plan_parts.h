@@ -25,5 +25,5 @@ int plan_export(const json_t *object, const char **name, unsigned long *flags);
 int plan_mounts(struct plan *plan, const json_t *array, const json_t *exports, struct error *err);
 void plan_free_mounts(struct plan *plan);
 
-/* spec.linux */
-int plan_linux(struct plan *plan, const json_t *json, struct error *err);
+/* spec.linux, with the order's word on which namespaces are shared. */
+int plan_linux(struct plan *plan, const json_t *json, const json_t *shared, struct error *err);

@@ -335,7 +335,7 @@ static char *format_create_order(const struct launch_options *options, const str
 	if (!out)
 		return NULL;
 	clock_gettime(CLOCK_REALTIME, &now);
-	fprintf(out, "{\"order\":\"create\",\"id\":\"%s\",\"time\":%lld%09ld,\"rootfs\":", options->id,
+	fprintf(out, "{\"order\":\"create\",\"id\":\"%s\",\"machine\":true,\"time\":%lld%09ld,\"rootfs\":", options->id,
 		(long long)now.tv_sec, now.tv_nsec);
 	/* The root file system is the first. */
 	write_export(out, &exports->list[0]);

@@ -3,9 +3,9 @@
  *
  *   agent_host VMM FSD KERNEL INITRAMFS ROOTFS DIRECTORY
  *
- * Starts the VMM and the file server, with ROOTFS as the export "rootfs" and six streams: ports 1040 and 1043 are the
- * read ends of the fifos DIRECTORY/in0 and in1 if these exist, else /dev/null; 1041, 1042, 1044 and 1045 go to the
- * files DIRECTORY/out0, err0, out1 and err1. Then it reads lines from its standard input and answers each with one
+ * Starts the VMM and the file server, with ROOTFS as the export "rootfs" and four groups of three streams: ports 1040 +
+ * 3 N are the read ends of the fifos DIRECTORY/inN if these exist, else /dev/null; the next two go to the files
+ * DIRECTORY/outN and errN. Then it reads lines from its standard input and answers each with one
  * line:
  *
  *   {...}        an order; the agent's answer
@@ -31,7 +31,7 @@
 #include "common/vmm_control.h"
 #include "runtime/kernel_cmdline.h"
 
-static char *arguments[64];
+static char *arguments[96];
 static int n_arguments;
 static int control;
 
@@ -78,12 +78,16 @@ static void add_streams(const char *directory)
 {
 	const int create = O_WRONLY | O_CREAT | O_TRUNC;
 
-	add_stream(1040, open_in(directory, "in0", O_RDWR), "in");
-	add_stream(1041, open_in(directory, "out0", create), "out");
-	add_stream(1042, open_in(directory, "err0", create), "out");
-	add_stream(1043, open_in(directory, "in1", O_RDWR), "in");
-	add_stream(1044, open_in(directory, "out1", create), "out");
-	add_stream(1045, open_in(directory, "err1", create), "out");
+	for (int n = 0; n < 4; n++) {
+		char in[8], out[8], error[8];
+
+		snprintf(in, sizeof(in), "in%d", n);
+		snprintf(out, sizeof(out), "out%d", n);
+		snprintf(error, sizeof(error), "err%d", n);
+		add_stream(1040 + 3 * n, open_in(directory, in, O_RDWR), "in");
+		add_stream(1041 + 3 * n, open_in(directory, out, create), "out");
+		add_stream(1042 + 3 * n, open_in(directory, error, create), "out");
+	}
 }
 
 static pid_t start(const char *program)

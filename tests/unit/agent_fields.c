@@ -59,7 +59,6 @@ static void test_refused(void **state)
 	expect("linux/resources/memory", "{\"swappiness\":0}",
 	       "linux.resources.memory.swappiness is not supported: cgroup v2 has none");
 	expect("linux/sysctl", "{\"net.ipv4.ip_forward\":\"\"}", "linux.sysctl is not supported yet");
-	expect("linux/namespaces/1/path", "\"/run/netns/x\"", "linux.namespaces[1].path is not supported yet");
 	expect("hooks/prestart", "[{\"path\":\"/bin/true\"}]", "hooks.prestart is not supported yet");
 	expect("process/apparmorProfile", "\"docker-default\"",
 	       "process.apparmorProfile is not supported: the guest kernel has no AppArmor");

@@ -42,7 +42,8 @@ static void test_runc_spec(void **state)
 	assert_int_equal(plan->process.n_rlimits, 1);
 	assert_true(plan->read_only);
 	assert_string_equal(plan->hostname, "runc");
-	assert_false(plan->cgroup_namespace);
+	assert_int_equal(plan->namespaces.use[NAMESPACE_CGROUP], NAMESPACE_OF_MACHINE);
+	assert_int_equal(plan->namespaces.use[NAMESPACE_IPC], NAMESPACE_OWN);
 	assert_int_equal(plan->n_mounts, 4);
 	assert_true(plan->mounts[1].options.flags == (MS_NOSUID | MS_STRICTATIME));
 	assert_int_equal(plan->mounts[1].n_data, 2);
