@@ -79,19 +79,16 @@ end
 # --- what containers of one machine share, and what they do not -----------------------------------------------------------
 joined() { jq -c ".namespaces = $1"; }
 begin
-answers "a sandbox container" "$done_" "$(create a 0 'hostname sandbox; trap "exit 5" TERM; echo ready; while :; do sleep 0.1; done' '.hostname = "first"')"
+answers "a sandbox container" "$done_" "$(create a 0 'trap "exit 5" TERM; echo ready; while :; do sleep 0.1; done' '.hostname = "first"')"
 answers "starts" "$done_" "$(order start a)"
 check "and runs" wait_for_text "$work/io/out0" ready
 look='for kind in pid net ipc uts mnt cgroup; do readlink /proc/self/ns/$kind; done; hostname; ip link show lo | grep -c LOOPBACK,UP; echo pids $(ls -d /proc/[0-9]* | wc -l); echo end'
-answers "a second one, with namespaces of its own" "$done_" "$(create b 1 "$look")"
+answers "a second one, with namespaces of its own" "$done_" "$(create b 1 "$look; sleep 1000")"
 answers "starts" "$done_" "$(order start b)"
 check "and runs" wait_for_text "$work/io/out1" '^end$'
 cp "$work/io/out1" "$work/own"
 same "its name is its own" runc "$(sed -n 7p "$work/own")"
 same "its loopback interface is up" 1 "$(sed -n 8p "$work/own")"
-sleep 0.5
-answers "deleted" "$done_" "$(order delete b)"
-: >"$work/io/out1"
 answers "a third one, in the namespaces of the first" "$done_" "$(create c 2 "$look" '.hostname = ""' | joined '{pid:"a", network:"a", ipc:"a", uts:"a"}')"
 answers "starts" "$done_" "$(order start c)"
 check "and runs" wait_for_text "$work/io/out2" '^end$'
@@ -100,28 +97,28 @@ for i in "1 pid" "2 network" "3 ipc" "4 uts"; do
 	check "${i#* }: another one than that of its own" test "$(sed -n "${i% *}p" "$work/own")" != "$(sed -n "${i% *}p" "$work/shared")"
 done
 check "mount: its own all the same" test "$(sed -n 5p "$work/own")" != "$(sed -n 5p "$work/shared")"
-same "it sees the first one's name" sandbox "$(sed -n 7p "$work/shared")"
+same "it sees the first one's name" first "$(sed -n 7p "$work/shared")"
 check "and its processes" test "$(sed -n 9p "$work/shared" | cut -d' ' -f2)" -ge 4
 sleep 0.5
 answers "deleted" "$done_" "$(order delete c)"
-: >"$work/io/out2"
-answers "one that leaves processes behind" "$done_" "$(create d 2 'sleep 1000 & sleep 1001 & echo left; exit 7' | joined '{pid:"a"}')"
+answers "the second deleted" "$done_" "$(order delete b '"force":true')"
+answers "one that leaves processes behind" "$done_" "$(create d 3 'sleep 1000 & sleep 1001 & echo left; exit 7' | joined '{pid:"a"}')"
 answers "starts" "$done_" "$(order start d)"
-check "and ends" wait_for_text "$work/io/out2" left
+check "and ends" wait_for_text "$work/io/out3" left
 sleep 1
 answers "with its status" '"exitStatus": ?7' "$(order state d)"
 answers "deleted" "$done_" "$(order delete d)"
-answers "nothing of it is left" "$done_" "$(create e 3 'ps -o args | grep -c "[s]leep 100"; echo end' | joined '{pid:"a"}')"
+answers "nothing of it is left" "$done_" "$(create e 4 'ps -o args | grep -c "[s]leep 100"; echo end' | joined '{pid:"a"}')"
 answers "starts" "$done_" "$(order start e)"
-check "and looks" wait_for_text "$work/io/out3" '^end$'
-same "for what is left" 0 "$(head -n 1 "$work/io/out3")"
-answers "a namespace of nobody" 'container .*nobody.* is not there' "$(create f 3 true | joined '{ipc:"nobody"}')"
-answers "a namespace of one that has ended" 'is not there or has stopped' "$(create f 3 true | joined '{ipc:"e"}')"
+check "and looks" wait_for_text "$work/io/out4" '^end$'
+same "for what is left" 0 "$(head -n 1 "$work/io/out4")"
+answers "a namespace of nobody" 'container .*nobody.* is not there' "$(create f 5 true | joined '{ipc:"nobody"}')"
+answers "a namespace of one that has ended" 'is not there or has stopped' "$(create f 5 true | joined '{ipc:"e"}')"
 answers "a kind that is not shared" 'namespaces.mount cannot be shared' "$(create f 3 true | joined '{mount:"a"}')"
 answers "a path of who knows what" 'is not of this sandbox' "$(create f 3 true '.linux.namespaces |= map(if .type == "ipc" then .path = "/proc/1/ns/ipc" else . end)')"
-answers "one that would go on for ever" "$done_" "$(create g 1 'echo ready; sleep 1000' '.linux.namespaces += [{type:"cgroup"}] | .linux.namespaces |= unique')"
+answers "one that would go on for ever" "$done_" "$(create g 6 'echo ready; sleep 1000' '.linux.namespaces += [{type:"cgroup"}] | .linux.namespaces |= unique')"
 answers "starts" "$done_" "$(order start g)"
-check "and runs" wait_for_text "$work/io/out1" ready
+check "and runs" wait_for_text "$work/io/out6" ready
 answers "the sandbox container is told to end" "$done_" "$(order kill a '"signal":15')"
 same "and everything with it" "status 5" "$(ask wait)"
 end
