@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/statvfs.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,6 +16,7 @@
 #include "common/cleanup.h"
 #include "common/io.h"
 #include "runtime/agent.h"
+#include "runtime/create_order.h"
 #include "runtime/cgroup.h"
 #include "runtime/config.h"
 #include "runtime/exports.h"
@@ -292,86 +292,16 @@ static int start_machine(struct materials *materials, struct launch *launch, str
 	return container_save(&launch->container, err);
 }
 
-static void write_port(FILE *out, const char *name, const struct stdio *stdio, int stream)
-{
-	unsigned port = machine_stream_port(stdio, stream);
-
-	if (port)
-		fprintf(out, "\"%s\":%u", name, port);
-	else
-		fprintf(out, "\"%s\":null", name);
-}
-
-static void write_export(FILE *out, const struct export *export)
-{
-	static const struct {
-		unsigned long flag;
-		const char *option;
-	} options[] = {
-	    {ST_RDONLY, "ro"},	     {ST_NOSUID, "nosuid"},	    {ST_NODEV, "nodev"},       {ST_NOEXEC, "noexec"},
-	    {ST_NOATIME, "noatime"}, {ST_NODIRATIME, "nodiratime"}, {ST_RELATIME, "relatime"},
-	};
-	const char *separator = "";
-
-	fprintf(out, "{\"export\":\"%s\",\"options\":[", export->name);
-	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
-		if (!(export->host_flags & options[i].flag))
-			continue;
-		fprintf(out, "%s\"%s\"", separator, options[i].option);
-		separator = ",";
-	}
-	fputs("]}", out);
-}
-
-static char *format_create_order(const struct launch_options *options, const struct materials *materials,
-				 const struct syscall_filter *filter, size_t *size)
-{
-	const struct exports *exports = &materials->exports;
-	struct timespec now;
-	char *text = NULL;
-	FILE *out = open_memstream(&text, size);
-	const char *separator = "";
-
-	if (!out)
-		return NULL;
-	clock_gettime(CLOCK_REALTIME, &now);
-	fprintf(out, "{\"order\":\"create\",\"id\":\"%s\",\"machine\":true,\"time\":%lld%09ld,\"rootfs\":", options->id,
-		(long long)now.tv_sec, now.tv_nsec);
-	/* The root file system is the first. */
-	write_export(out, &exports->list[0]);
-	fprintf(out, ",\"mounts\":{");
-	for (size_t i = 1; i < exports->n; i++) {
-		fprintf(out, "%s\"%zu\":", separator, exports->list[i].mount);
-		write_export(out, &exports->list[i]);
-		separator = ",";
-	}
-	fprintf(out, "},\"stdio\":{");
-	write_port(out, "stdin", &materials->stdio, STDIO_IN);
-	fputc(',', out);
-	write_port(out, "stdout", &materials->stdio, STDIO_OUT);
-	fputc(',', out);
-	write_port(out, "stderr", &materials->stdio, STDIO_ERR);
-	fprintf(out, "},");
-	if (filter->n > 0) {
-		fputs("\"seccomp\":", out);
-		syscall_filter_write(filter, out);
-		fputc(',', out);
-	}
-	fprintf(out, "\"spec\":");
-	fwrite(materials->spec.text, 1, materials->spec.size, out);
-	fputc('}', out);
-	if (fclose(out) != 0) {
-		free(text);
-		return NULL;
-	}
-	return text;
-}
-
 static int create_in_guest(const struct launch_options *options, const struct materials *materials,
 			   struct launch *launch, struct error *err)
 {
 	__attribute__((cleanup(syscall_filter_release))) struct syscall_filter filter = {0};
 	const json_t *seccomp = json_object_get(json_object_get(materials->spec.json, "linux"), "seccomp");
+	struct create_order create = {.id = options->id,
+				      .machine = true,
+				      .exports = &materials->exports,
+				      .filter = &filter,
+				      .spec = &materials->spec};
 	cleanup_free char *order = NULL;
 	struct watch *watch = &launch->watch;
 	size_t size;
@@ -392,7 +322,9 @@ static int create_in_guest(const struct launch_options *options, const struct ma
 		return -1;
 	}
 	report_debug("the guest's agent is there");
-	order = format_create_order(options, materials, &filter, &size);
+	for (int i = 0; i < STDIO_COUNT; i++)
+		create.ports[i] = machine_stream_port(&materials->stdio, i);
+	order = create_order_format(&create, &size);
 	if (!order)
 		return error_set(err, ENOMEM, "make an order");
 	return agent_order(launch->agent, watch, order, size, NULL, err);

@@ -1,0 +1,112 @@
+#include "runtime/create_order.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/statvfs.h>
+#include <time.h>
+
+const char *const shared_kind_names[SHARED_KINDS] = {
+    [SHARED_PID] = "pid", [SHARED_NETWORK] = "network", [SHARED_IPC] = "ipc", [SHARED_UTS] = "uts"};
+
+static void write_export(FILE *out, const struct export *export)
+{
+	static const struct {
+		unsigned long flag;
+		const char *option;
+	} options[] = {
+	    {ST_RDONLY, "ro"},	     {ST_NOSUID, "nosuid"},	    {ST_NODEV, "nodev"},       {ST_NOEXEC, "noexec"},
+	    {ST_NOATIME, "noatime"}, {ST_NODIRATIME, "nodiratime"}, {ST_RELATIME, "relatime"},
+	};
+	const char *separator = "";
+
+	fprintf(out, "{\"export\":\"%s\",\"options\":[", export->name);
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+		if (!(export->host_flags & options[i].flag))
+			continue;
+		fprintf(out, "%s\"%s\"", separator, options[i].option);
+		separator = ",";
+	}
+	fputs("]}", out);
+}
+
+/* The root file system is the first. */
+static void write_exports(FILE *out, const struct exports *exports)
+{
+	const char *separator = "";
+
+	fputs("\"rootfs\":", out);
+	write_export(out, &exports->list[0]);
+	fputs(",\"mounts\":{", out);
+	for (size_t i = 1; i < exports->n; i++) {
+		fprintf(out, "%s\"%zu\":", separator, exports->list[i].mount);
+		write_export(out, &exports->list[i]);
+		separator = ",";
+	}
+	fputs("},", out);
+}
+
+static void write_ports(FILE *out, const unsigned ports[STDIO_COUNT])
+{
+	static const char *const names[STDIO_COUNT] = {
+	    [STDIO_IN] = "stdin", [STDIO_OUT] = "stdout", [STDIO_ERR] = "stderr"};
+
+	fputs("\"stdio\":{", out);
+	for (int i = 0; i < STDIO_COUNT; i++) {
+		fprintf(out, "%s\"%s\":", i > 0 ? "," : "", names[i]);
+		if (ports[i])
+			fprintf(out, "%u", ports[i]);
+		else
+			fputs("null", out);
+	}
+	fputs("},", out);
+}
+
+static void write_joined(FILE *out, const char *const joined[SHARED_KINDS])
+{
+	const char *separator = "";
+
+	fputs("\"namespaces\":{", out);
+	for (int kind = 0; kind < SHARED_KINDS; kind++) {
+		if (!joined[kind])
+			continue;
+		fprintf(out, "%s\"%s\":\"%s\"", separator, shared_kind_names[kind], joined[kind]);
+		separator = ",";
+	}
+	fputs("},", out);
+}
+
+/* Ids and names of exports hold nothing that JSON would escape: see state_check_id. */
+static void write_order(FILE *out, const struct create_order *order)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	fprintf(out, "{\"order\":\"create\",\"id\":\"%s\",\"machine\":%s,\"time\":%lld%09ld,", order->id,
+		order->machine ? "true" : "false", (long long)now.tv_sec, now.tv_nsec);
+	write_exports(out, order->exports);
+	write_ports(out, order->ports);
+	write_joined(out, order->joined);
+	if (order->filter->n > 0) {
+		fputs("\"seccomp\":", out);
+		syscall_filter_write(order->filter, out);
+		fputc(',', out);
+	}
+	fprintf(out, "\"spec\":");
+	fwrite(order->spec->text, 1, order->spec->size, out);
+	fputc('}', out);
+}
+
+char *create_order_format(const struct create_order *order, size_t *size)
+{
+	char *text = NULL;
+	FILE *out = open_memstream(&text, size);
+
+	if (!out)
+		return NULL;
+	write_order(out, order);
+	if (fclose(out) != 0) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}

@@ -1,0 +1,29 @@
+/*
+ * The create order to the agent (common/agent_protocol.h).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "runtime/exports.h"
+#include "runtime/spec.h"
+#include "runtime/streams.h"
+#include "runtime/syscall_filter.h"
+
+/* Namespaces that containers of one sandbox can share, by the names that linux.namespaces[].type has for them. */
+enum { SHARED_PID, SHARED_NETWORK, SHARED_IPC, SHARED_UTS, SHARED_KINDS };
+extern const char *const shared_kind_names[SHARED_KINDS];
+
+struct create_order {
+	const char *id;
+	bool machine;			  /* the container's end is the machine's */
+	const char *joined[SHARED_KINDS]; /* id of the container whose namespace it joins; NULL: as the spec says */
+	const struct exports *exports;
+	unsigned ports[STDIO_COUNT]; /* 0: /dev/null */
+	const struct syscall_filter *filter;
+	const struct spec *spec;
+};
+
+/* The order as text of *size bytes, which the caller frees; NULL when there is no memory for it. */
+char *create_order_format(const struct create_order *order, size_t *size);
