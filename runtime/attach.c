@@ -1,5 +1,7 @@
 #include "runtime/attach.h"
 
+#include <errno.h>
+
 #include "common/cleanup.h"
 #include "runtime/agent.h"
 
@@ -13,8 +15,18 @@ void attachment_release(struct attachment *attachment)
 
 int attach(const struct container *container, unsigned seconds, struct attachment *attachment, struct error *err)
 {
+	if (!process_alive(&container->state.vmm))
+		return error_set(err, ESRCH, "container %s: its process has ended", container->id);
+	return attach_sandbox(container, seconds, attachment, err);
+}
+
+int attach_sandbox(const struct container *container, unsigned seconds, struct attachment *attachment,
+		   struct error *err)
+{
+	const struct state *state = &container->state;
+
 	*attachment = ATTACHMENT_NONE;
-	attachment->watch.vmm = process_open(&container->state.vmm);
+	attachment->watch.vmm = process_open(state->sandbox ? &state->machine : &state->vmm);
 	if (attachment->watch.vmm < 0)
 		return error_set_errno(err, "hull-vmm of container %s", container->id);
 	watch_set_timeout(&attachment->watch, seconds);

@@ -14,6 +14,7 @@
 
 #include "common/cleanup.h"
 #include "common/io.h"
+#include "runtime/sandbox.h"
 #include "runtime/cgroup.h"
 
 #define STATE_SIZE_MAX (8u << 20)
@@ -262,7 +263,7 @@ int container_end_processes(struct container *container, struct error *err)
 		return error_prefix(err, "hull-vmm");
 	if (process_end(&state->fsd, END_TIMEOUT_MS, err) < 0)
 		return error_prefix(err, "hull-fsd");
-	return 0;
+	return state->sandbox ? sandbox_leave(container, err) : 0;
 }
 
 static int remove_files(int folder, struct error *err)

@@ -62,7 +62,8 @@ int container_save(struct container *container, struct error *err);
 enum container_status container_status(const struct container *container);
 const char *container_status_name(enum container_status status);
 
-/* Ends what is left of the container's processes, and of a creation that is under way, and waits until they are gone.
+/* Ends what is left of the container's processes, takes it out of the sandbox that it has joined, and of a creation
+ * that is under way, and waits until they are gone.
  */
 int container_end_processes(struct container *container, struct error *err);
 

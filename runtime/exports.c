@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -142,6 +143,23 @@ static int open_rootfs(const struct spec *spec, int bundle, struct exports *expo
 	exports->n++;
 	exports->rootfs = strdup(target);
 	return exports->rootfs ? 0 : error_set_errno(err, "copy path of the rootfs");
+}
+
+int exports_join_group(struct exports *exports, char group[EXPORT_GROUP_SIZE], struct error *err)
+{
+	uint64_t random;
+
+	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+		return error_set_errno(err, "choose a name");
+	snprintf(group, EXPORT_GROUP_SIZE, "%012llx", (unsigned long long)(random >> 16));
+	for (size_t i = 0; i < exports->n; i++) {
+		struct export *export = &exports->list[i];
+		char name[sizeof(export->name)];
+
+		snprintf(name, sizeof(name), "%s", export->name);
+		snprintf(export->name, sizeof(export->name), "%s.%.24s", group, name);
+	}
+	return 0;
 }
 
 static int open_all(const struct spec *spec, int bundle, struct exports *exports, struct error *err)

@@ -11,10 +11,11 @@
 #include "runtime/spec.h"
 
 #define EXPORT_ROOTFS "rootfs"
+#define EXPORT_GROUP_SIZE 13 /* bytes of a group's name, with its NUL */
 
 struct export
 {
-	char name[24];
+	char name[40];
 	int fd;			  /* O_PATH, of a mount of its own (export_tree.h) */
 	size_t mount;		  /* index into spec.mounts, where it is a bind mount */
 	unsigned long host_flags; /* of the host's mount: ST_NOSUID and so on, statvfs(3) */
@@ -31,6 +32,10 @@ struct exports {
 
 void exports_release(struct exports *exports);
 #define cleanup_exports __attribute__((cleanup(exports_release)))
+
+/* Gives the exports of a container that joins a sandbox a group of their own: names that no other has. group gets the
+ * group's name. */
+int exports_join_group(struct exports *exports, char group[EXPORT_GROUP_SIZE], struct error *err);
 
 /* Opens everything that the spec names, relative paths below the bundle. A source that is missing, or of a kind that
  * cannot be exported, is an error that names it. */

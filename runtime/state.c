@@ -26,6 +26,8 @@ void state_release(struct state *state)
 	free(state->bundle);
 	free(state->rootfs);
 	free(state->created);
+	free(state->sandbox);
+	free(state->exports);
 	json_decref(state->annotations);
 	free(state->cgroup);
 	free(state->scope);
@@ -127,6 +129,22 @@ static int parse_cgroup(const json_t *object, struct state *state, struct error 
 	return 0;
 }
 
+static int parse_sandbox(const json_t *object, struct state *state, struct error *err)
+{
+	const json_t *sandbox = json_object_get(object, "sandbox");
+
+	if (!sandbox)
+		return 0;
+	if (copy_text(sandbox, "id", &state->sandbox, err) < 0 ||
+	    copy_text(sandbox, "exports", &state->exports, err) < 0 ||
+	    parse_process(sandbox, "vmm", &state->machine, err) < 0 || state_check_id(state->sandbox, err) < 0)
+		return error_prefix(err, "sandbox");
+	if (*state->exports == '\0' || strlen(state->exports) > STATE_EXPORTS_MAX ||
+	    state->exports[strspn(state->exports, "0123456789abcdef")] != '\0')
+		return error_set(err, EINVAL, "`exports` is not the name of a group");
+	return 0;
+}
+
 static int parse_machine(const json_t *object, struct state *state, struct error *err)
 {
 	json_t *machine = json_object_get(object, "machine"), *resources = json_object_get(object, "resources");
@@ -155,7 +173,8 @@ static int parse_members(const json_t *object, struct state *state, struct error
 	if (parse_process(object, "creator", &state->creator, err) < 0 ||
 	    parse_process(object, "vmm", &state->vmm, err) < 0 || parse_process(object, "fsd", &state->fsd, err) < 0)
 		return -1;
-	if (parse_cgroup(object, state, err) < 0 || parse_machine(object, state, err) < 0)
+	if (parse_cgroup(object, state, err) < 0 || parse_sandbox(object, state, err) < 0 ||
+	    parse_machine(object, state, err) < 0)
 		return -1;
 	return parse_annotations(object, &state->annotations, err);
 }
@@ -184,6 +203,19 @@ static void set_process(json_t *object, const char *key, const struct process *p
 		    json_pack("{s:i, s:I}", "pid", (int)process->pid, "start", (json_int_t)process->start));
 }
 
+static void set_sandbox(json_t *object, const struct state *state)
+{
+	json_t *sandbox;
+
+	if (!state->sandbox)
+		return;
+	sandbox = json_pack("{s:s, s:s}", "id", state->sandbox, "exports", state->exports);
+	if (!sandbox)
+		return;
+	set_process(sandbox, "vmm", &state->machine);
+	json_object_set_new(object, "sandbox", sandbox);
+}
+
 char *state_format(const struct state *state)
 {
 	json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:s}", "stage", stage_names[state->stage], "id", state->id,
@@ -207,6 +239,7 @@ char *state_format(const struct state *state)
 		    json_pack("{s:I, s:I}", "memory", (json_int_t)state->memory, "vcpus", (json_int_t)state->vcpus));
 	if (state->resources)
 		json_object_set(object, "resources", state->resources);
+	set_sandbox(object, state);
 	text = json_dumps(object, JSON_INDENT(2));
 	json_decref(object);
 	return text;

@@ -10,6 +10,7 @@
 #include "common/error.h"
 #include "runtime/process.h"
 
+#define STATE_EXPORTS_MAX 16 /* bytes of a group's name: hexadecimal digits */
 #define STATE_OCI_VERSION "1.0.2"
 
 /* How far the container has been brought. Whether it still lives is not recorded but looked up: see container.h. */
@@ -32,8 +33,12 @@ struct state {
 	unsigned vcpus;
 	json_t *resources;	/* linux.resources as it holds now, an object, or NULL */
 	struct process creator; /* the hull process that makes the container; counts while CREATING */
-	struct process vmm;
+	struct process vmm;	/* hull-vmm; of a container that has joined a sandbox: its proxy */
 	struct process fsd;
+	/* Of a container that has joined a sandbox (sandbox.h), else NULL and none. */
+	char *sandbox;		/* id */
+	char *exports;		/* the group that its exports are in */
+	struct process machine; /* the sandbox's hull-vmm */
 };
 
 void state_release(struct state *state);

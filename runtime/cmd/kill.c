@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <time.h>
 
+#include "common/cleanup.h"
 #include "common/vmm_control.h"
 #include "runtime/agent.h"
 #include "runtime/attach.h"
@@ -59,8 +60,11 @@ static bool is_exiting(struct attachment *attachment)
 static int kill_in_guest(const struct container *container, bool all, struct error *err)
 {
 	cleanup_attachment struct attachment attachment = ATTACHMENT_NONE;
-	struct pollfd ended;
+	cleanup_close int process = process_open(&container->state.vmm);
+	struct pollfd ended = {.fd = process, .events = POLLIN};
 
+	if (process < 0)
+		return errno == ESRCH ? 0 : error_set_errno(err, "open process %d", (int)container->state.vmm.pid);
 	if (attach(container, KILL_TIMEOUT_SECONDS, &attachment, err) < 0)
 		return -1;
 	/* The process is gone, and what waits is its output: a second SIGKILL gives that up. */
@@ -69,7 +73,6 @@ static int kill_in_guest(const struct container *container, bool all, struct err
 	if (attach_agent(&attachment, err) < 0 ||
 	    agent_kill(attachment.agent, &attachment.watch, container->id, SIGKILL, all, err) < 0)
 		return -1;
-	ended = (struct pollfd){.fd = attachment.watch.vmm, .events = POLLIN};
 	for (int waited = 0; waited < KILL_TIMEOUT_SECONDS * 1000; waited += POLL_MS)
 		if (poll(&ended, 1, POLL_MS) == 1 || is_exiting(&attachment))
 			return 0;
@@ -80,7 +83,7 @@ static int kill_container(const struct container *container, bool all, struct er
 {
 	if (kill_in_guest(container, all, err) == 0)
 		return 0;
-	report_debug("killing hull-vmm: %s", err->message);
+	report_debug("killing process %d: %s", (int)container->state.vmm.pid, err->message);
 	return process_end(&container->state.vmm, END_TIMEOUT_MS, err);
 }
 

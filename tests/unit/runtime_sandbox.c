@@ -1,0 +1,316 @@
+/* Which sandbox a container joins, whose namespaces a path names, and what its record keeps of it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "runtime/exports.h"
+#include "runtime/sandbox.h"
+
+static struct spec spec_of(const char *text)
+{
+	struct spec spec = {.json = json_loads(text, 0, NULL)};
+
+	assert_non_null(spec.json);
+	return spec;
+}
+
+static void expect_sandbox(const char *annotations, const char *expected)
+{
+	char text[1024];
+	struct spec spec;
+	struct error err;
+	const char *id;
+
+	snprintf(text, sizeof(text), "{\"annotations\":%s}", annotations);
+	spec = spec_of(text);
+	assert_int_equal(sandbox_wanted(&spec, "me", &id, &err), 0);
+	if (expected)
+		assert_string_equal(id, expected);
+	else
+		assert_null(id);
+	json_decref(spec.json);
+}
+
+static void expect_refusal(const char *annotations, const char *message)
+{
+	char text[1024];
+	struct spec spec;
+	struct error err;
+	const char *id;
+
+	snprintf(text, sizeof(text), "{\"annotations\":%s}", annotations);
+	spec = spec_of(text);
+	assert_int_equal(sandbox_wanted(&spec, "me", &id, &err), -1);
+	assert_string_equal(err.message, message);
+	json_decref(spec.json);
+}
+
+static void test_annotations(void **state)
+{
+	(void)state;
+	expect_sandbox("{}", NULL);
+	expect_sandbox("{\"hull.sandbox\":\"a\"}", "a");
+	expect_sandbox("{\"hull.sandbox\":\"\"}", NULL);
+	/* As engines write them: the sandbox container itself, a member, a container of no pod. */
+	expect_sandbox("{\"io.kubernetes.cri.container-type\":\"sandbox\",\"io.kubernetes.cri.sandbox-id\":\"me\"}",
+		       NULL);
+	expect_sandbox("{\"io.kubernetes.cri.container-type\":\"container\",\"io.kubernetes.cri.sandbox-id\":\"pod\"}",
+		       "pod");
+	expect_sandbox("{\"io.kubernetes.cri-o.ContainerType\":\"container\",\"io.kubernetes.cri-o.SandboxID\":\"i\"}",
+		       "i");
+	expect_sandbox("{\"io.kubernetes.cri-o.SandboxID\":\"i\",\"io.kubernetes.cri-o.TTY\":\"false\"}", NULL);
+	expect_sandbox("{\"io.kubernetes.cri-o.ContainerType\":\"container\"}", NULL);
+	/* Ours decides. */
+	expect_sandbox("{\"hull.sandbox\":\"\",\"io.kubernetes.cri.container-type\":\"container\","
+		       "\"io.kubernetes.cri.sandbox-id\":\"pod\"}",
+		       NULL);
+	expect_refusal("{\"hull.sandbox\":\"../x\"}",
+		       "config.json: annotations.hull.sandbox: `../x` is not the id of a container");
+	expect_refusal("{\"hull.sandbox\":\"me\"}",
+		       "config.json: annotations.hull.sandbox: container me cannot join itself");
+	expect_refusal("{\"io.kubernetes.cri.container-type\":\"container\",\"io.kubernetes.cri.sandbox-id\":\"a/b\"}",
+		       "config.json: annotations.io.kubernetes.cri.sandbox-id: `a/b` is not the id of a container");
+}
+
+/* --- a sandbox container whose process is a child of this one ---------------------------------------------------- */
+
+struct world {
+	char root[64];
+	struct container sandbox, member;
+	pid_t pids[2];
+};
+
+static pid_t start_child(void)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		pause();
+		_exit(0);
+	}
+	return pid;
+}
+
+static void make(struct world *world, const char *id, struct container *container, pid_t pid)
+{
+	struct error err;
+
+	if (container_make(world->root, id, container, &err) < 0)
+		fail_msg("%s", err.message);
+	container->state = (struct state){.stage = STATE_STARTED,
+					  .id = strdup(id),
+					  .bundle = strdup("/"),
+					  .rootfs = strdup("/"),
+					  .created = strdup("now")};
+	assert_int_equal(process_identify(pid, &container->state.vmm, &err), 0);
+}
+
+static int set_up(void **state)
+{
+	struct world *world = calloc(1, sizeof(*world));
+	struct error err;
+
+	strcpy(world->root, "/tmp/runtime_sandbox_XXXXXX");
+	assert_non_null(mkdtemp(world->root));
+	for (int i = 0; i < 2; i++)
+		world->pids[i] = start_child();
+	make(world, "pod", &world->sandbox, world->pids[0]);
+	assert_int_equal(container_save(&world->sandbox, &err), 0);
+	make(world, "first", &world->member, world->pids[1]);
+	world->member.state.sandbox = strdup("pod");
+	world->member.state.exports = strdup("0123456789ab");
+	world->member.state.machine = world->sandbox.state.vmm;
+	assert_int_equal(container_save(&world->member, &err), 0);
+	*state = world;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct world *world = *state;
+	char command[100];
+
+	for (int i = 0; i < 2; i++) {
+		kill(world->pids[i], SIGKILL);
+		waitpid(world->pids[i], NULL, 0);
+	}
+	container_close(&world->sandbox);
+	container_close(&world->member);
+	snprintf(command, sizeof(command), "rm -rf '%s'", world->root);
+	assert_int_equal(system(command), 0);
+	free(world);
+	return 0;
+}
+
+static int find(struct world *world, const struct container *sandbox, const char *namespaces, struct joined *joined,
+		struct error *err)
+{
+	char text[512];
+	struct spec spec;
+	int status;
+
+	snprintf(text, sizeof(text), "{\"linux\":{\"namespaces\":%s}}", namespaces);
+	spec = spec_of(text);
+	*joined = (struct joined){0};
+	status = sandbox_find_joined(world->root, sandbox, &spec, joined, err);
+	json_decref(spec.json);
+	return status;
+}
+
+static void test_paths(void **state)
+{
+	struct world *world = *state;
+	cleanup_joined struct joined joined = {0};
+	struct error err;
+	char text[400];
+
+	snprintf(text, sizeof(text),
+		 "[{\"type\":\"pid\",\"path\":\"/proc/%d/ns/pid\"},{\"type\":\"ipc\",\"path\":\"/proc/%d/ns/ipc\"},"
+		 "{\"type\":\"uts\"},{\"type\":\"mount\"},{\"type\":\"network\",\"path\":\"\"}]",
+		 world->pids[0], world->pids[1]);
+	if (find(world, &world->sandbox, text, &joined, &err) < 0)
+		fail_msg("%s", err.message);
+	assert_string_equal(joined.ids[SHARED_PID], "pod");
+	assert_string_equal(joined.ids[SHARED_IPC], "first");
+	assert_null(joined.ids[SHARED_UTS]);
+	assert_null(joined.ids[SHARED_NETWORK]);
+}
+
+static void expect_foreign(struct world *world, const struct container *sandbox, const char *type, const char *path)
+{
+	cleanup_joined struct joined joined = {0};
+	char text[300], message[300];
+	struct error err;
+
+	snprintf(text, sizeof(text), "[{\"type\":\"%s\",\"path\":\"%s\"}]", type, path);
+	assert_int_equal(find(world, sandbox, text, &joined, &err), -1);
+	snprintf(message, sizeof(message),
+		 "config.json: linux.namespaces[0].path: `%s` is not a namespace of a container in the same sandbox, "
+		 "and no other can be joined",
+		 path);
+	assert_string_equal(err.message, message);
+}
+
+static void test_foreign_paths(void **state)
+{
+	struct world *world = *state;
+	char path[64];
+
+	/* The children are in the host's namespaces, which stand for nobody under another name. */
+	expect_foreign(world, &world->sandbox, "ipc", "/proc/self/ns/ipc");
+	expect_foreign(world, &world->sandbox, "ipc", "/proc/1/ns/ipc");
+	expect_foreign(world, &world->sandbox, "network", "/run/netns/nothing");
+	snprintf(path, sizeof(path), "/proc/%d/ns/ipc", world->pids[0]);
+	expect_foreign(world, &world->sandbox, "uts", path);
+	expect_foreign(world, NULL, "ipc", path);
+	expect_foreign(world, &world->sandbox, "mount", path);
+	expect_foreign(world, &world->sandbox, "user", path);
+	/* Of a process that has ended. */
+	kill(world->pids[0], SIGKILL);
+	waitpid(world->pids[0], NULL, 0);
+	expect_foreign(world, &world->sandbox, "ipc", path);
+}
+
+static void expect_not_open(struct world *world, const char *id, const char *message)
+{
+	struct container container;
+	struct error err;
+
+	assert_int_equal(sandbox_open(world->root, id, &container, &err), -1);
+	assert_string_equal(err.message, message);
+}
+
+static void test_open(void **state)
+{
+	struct world *world = *state;
+	struct container container;
+	struct error err;
+
+	assert_int_equal(sandbox_open(world->root, "pod", &container, &err), 0);
+	container_close(&container);
+	expect_not_open(world, "nothing", "sandbox nothing: container does not exist");
+	expect_not_open(world, "first", "first is no sandbox: it has joined sandbox pod itself");
+	kill(world->pids[0], SIGKILL);
+	waitpid(world->pids[0], NULL, 0);
+	expect_not_open(world, "pod", "sandbox pod is not running: stopped");
+}
+
+static void test_record(void **state)
+{
+	struct world *world = *state;
+	char *text = state_format(&world->member.state), *bad;
+	struct state again;
+	struct error err;
+
+	assert_int_equal(state_parse(text, strlen(text), &again, &err), 0);
+	assert_string_equal(again.sandbox, "pod");
+	assert_string_equal(again.exports, "0123456789ab");
+	assert_int_equal(again.machine.pid, world->pids[0]);
+	state_release(&again);
+	/* What would make delete take other containers' files back. */
+	bad = strstr(text, "0123456789ab");
+	memcpy(bad, "............", 12);
+	assert_int_equal(state_parse(text, strlen(text), &again, &err), -1);
+	memcpy(bad, "012345678901", 12);
+	memcpy(strstr(text, "\"pod\""), "\"p/d\"", 5);
+	assert_int_equal(state_parse(text, strlen(text), &again, &err), -1);
+	free(text);
+}
+
+/* The sandbox has ended without a trace: nothing is left to take back, and nothing is waited for. */
+static void test_leave_what_is_gone(void **state)
+{
+	struct world *world = *state;
+	struct error err;
+
+	kill(world->pids[0], SIGKILL);
+	waitpid(world->pids[0], NULL, 0);
+	if (sandbox_leave(&world->member, &err) < 0)
+		fail_msg("%s", err.message);
+}
+
+static void test_groups(void **state)
+{
+	struct export list[2] = {{.name = "rootfs"}, {.name = "m4294967295"}};
+	struct exports exports = {.list = list, .n = 2};
+	char group[EXPORT_GROUP_SIZE], other[EXPORT_GROUP_SIZE], expected[64];
+	struct error err;
+
+	(void)state;
+	assert_int_equal(exports_join_group(&exports, group, &err), 0);
+	assert_int_equal(strlen(group), 12);
+	snprintf(expected, sizeof(expected), "%s.rootfs", group);
+	assert_string_equal(list[0].name, expected);
+	snprintf(expected, sizeof(expected), "%s.m4294967295", group);
+	assert_string_equal(list[1].name, expected);
+	exports.n = 0;
+	assert_int_equal(exports_join_group(&exports, other, &err), 0);
+	assert_string_not_equal(group, other);
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_annotations),
+	    TEST(test_paths),
+	    TEST(test_foreign_paths),
+	    TEST(test_open),
+	    TEST(test_record),
+	    TEST(test_leave_what_is_gone),
+	    cmocka_unit_test(test_groups),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
