@@ -34,6 +34,11 @@
  *           killed then, and EXIT is reported. "namespaces": {"pid"|"network"|"ipc"|"uts": ID|null}, which of its
  *           namespaces are those of another container, which must live; the spec's own list says the rest.
  *
+ *           "disks": [{"serial": TEXT, "rootfs": true | "mount": INDEX | "device": INDEX | "name": NAME}...], disks of
+ * the machine (virtio-blk) by serial number: the root file system is on it (rootfs is absent then); it is the source of
+ * spec.mounts[INDEX]; it is what spec.linux.devices[INDEX] and the rules about that mean; or it is to be the device
+ * /dev/NAME.
+ *
  *   start   {"order":"start", "id": ID}
  *           Runs the process; errors of execve come back here.
  *   kill    {"order":"kill", "id": ID, "signal": N, "all": BOOL}

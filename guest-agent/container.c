@@ -396,10 +396,17 @@ void container_reaped(pid_t pid, int status)
 
 static void finish_creating(struct container *container)
 {
+	struct error err;
 	json_t *more;
 
 	if (container->state != CREATING || container->failed || !container->init_ready || container->connecting > 0)
 		return;
+	/* Only now: what mounts its disks is in the cgroup already, and nothing of the container has run. */
+	if (device_filter_attach(container->cgroup, container->plan->device_rules, container->plan->n_device_rules,
+				 &err) < 0) {
+		fail_creating(container, &err);
+		return;
+	}
 	container->state = CREATED;
 	container->stands_for_machine = container->plan->stands_for_machine;
 	more = json_pack("{s:i}", "pid", (int)container->pid);
@@ -546,8 +553,7 @@ static int make(struct container *container, struct error *err)
 	if (boot_mount_exports(err) < 0)
 		return -1;
 	container->cgroup = cgroup_create(container->number, err);
-	if (container->cgroup < 0 || device_filter_attach(container->cgroup, container->plan->device_rules,
-							  container->plan->n_device_rules, err) < 0)
+	if (container->cgroup < 0)
 		return -1;
 	status = make_streams(container, stdio, err);
 	if (status == 0)

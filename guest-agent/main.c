@@ -18,6 +18,7 @@
 #include "guest-agent/boot.h"
 #include "guest-agent/connection.h"
 #include "guest-agent/container.h"
+#include "guest-agent/disks.h"
 #include "guest-agent/loop.h"
 #include "guest-agent/order.h"
 
@@ -28,10 +29,11 @@ static int (*const carry_out[])(struct order *order, struct answer *answer, stru
 
 static void handle_order(json_t *json, struct answer *answer)
 {
-	struct order order;
+	struct order order = {0};
 	struct error err = {0};
 
-	if (order_parse(json, &order, &err) < 0 || carry_out[order.kind](&order, answer, &err) < 0)
+	if (disks_resolve(json, &err) < 0 || order_parse(json, &order, &err) < 0 ||
+	    carry_out[order.kind](&order, answer, &err) < 0)
 		answer_error(answer, &err);
 	order_clear(&order);
 }

@@ -7,3 +7,4 @@
 #define PLACE_CGROUP "/cgroup"
 #define PLACE_EXPORTS "/fs"
 #define PLACE_NULL "/dev/null"
+#define PLACE_DISKS "/disks"

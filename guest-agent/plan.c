@@ -254,7 +254,8 @@ static int read_order(struct plan *plan, const json_t *order, struct error *err)
 		return error_set(err, EINVAL, "create: spec must be an object");
 	if (spec_fields_check(spec, err) < 0)
 		return -1;
-	if (plan_export(json_object_get(order, "rootfs"), &plan->rootfs, &plan->rootfs_flags) < 0)
+	plan->rootfs_disk = plan_text(json_object_get(order, "rootfs"), "disk", NULL);
+	if (!plan->rootfs_disk && plan_export(json_object_get(order, "rootfs"), &plan->rootfs, &plan->rootfs_flags) < 0)
 		return error_set(err, EINVAL, "create: rootfs.export is missing");
 	plan->read_only = json_is_true(json_object_get(json_object_get(spec, "root"), "readonly"));
 	plan->stands_for_machine = json_is_true(json_object_get(order, "machine"));

@@ -61,7 +61,8 @@ struct plan {
 	json_t *json; /* owns most strings */
 	struct plan_process process;
 
-	const char *rootfs;	    /* export */
+	const char *rootfs;	    /* export, or NULL: */
+	const char *rootfs_disk;    /* node of the disk that it is on */
 	unsigned long rootfs_flags; /* of the host's mount that it is on */
 	bool read_only;
 	unsigned long propagate; /* as mount_options.propagate */

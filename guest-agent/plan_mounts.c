@@ -7,6 +7,7 @@
 
 #include "common/cleanup.h"
 #include "common/spec_fields.h"
+#include "guest-agent/disks.h"
 #include "guest-agent/path.h"
 
 /* Export names become one part of a path; what the contract with the file server allows is safe there. */
@@ -19,6 +20,17 @@ static bool is_export_name(const char *name)
 }
 
 static const char *const mountable[] = {"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"};
+
+/* File systems on a disk; disks.h has put its node into the source. */
+static const char *const on_disk[] = {"ext2", "ext3", "ext4", "erofs"};
+
+static bool is_on_disk(const char *type, const char *source)
+{
+	for (size_t i = 0; i < sizeof(on_disk) / sizeof(on_disk[0]); i++)
+		if (strcmp(on_disk[i], type) == 0)
+			return disks_is_node(source);
+	return false;
+}
 
 static bool is_mountable(const char *type)
 {
@@ -132,7 +144,7 @@ static int read_type(struct plan_mount *mount, const json_t *json, const json_t 
 		return 0;
 	}
 	mount->type = plan_text(json, "type", "");
-	if (!is_mountable(mount->type))
+	if (!is_mountable(mount->type) && !is_on_disk(mount->type, plan_text(json, "source", "")))
 		return error_set(err, ENOTSUP, "mounts[%zu].type: `%s` is not supported yet", index, mount->type);
 	return 0;
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "guest-agent/disks.h"
 #include "guest-agent/path.h"
 #include "guest-agent/places.h"
 
@@ -127,6 +128,9 @@ static int new_filesystem(const struct plan_mount *mount, mode_t existing, struc
 		if (configure(fs, mount->data[i], err) < 0)
 			return -1;
 	if (configure_flags(fs, mount->options.flags, err) < 0)
+		return -1;
+	/* A disk that is read-only cannot be mounted otherwise. */
+	if (mount->options.flags & MS_RDONLY && disks_is_node(mount->source) && configure(fs, "ro", err) < 0)
 		return -1;
 	if (strcmp(type, "tmpfs") == 0 && configure_mode(fs, mount, existing, err) < 0)
 		return -1;
@@ -405,7 +409,8 @@ static int restrict_paths(int root, const struct plan *plan, struct error *err)
 
 static int open_root(const struct plan *plan, struct error *err)
 {
-	cleanup_close int root = open_export(plan->rootfs, true, err);
+	cleanup_close int root =
+	    plan->rootfs_disk ? disks_mount(plan->rootfs_disk, err) : open_export(plan->rootfs, true, err);
 
 	if (root < 0)
 		return -1;

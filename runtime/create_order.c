@@ -29,20 +29,56 @@ static void write_export(FILE *out, const struct export *export)
 	fputs("]}", out);
 }
 
-/* The root file system is the first. */
+/* The root file system, where it is exported, is the first. */
 static void write_exports(FILE *out, const struct exports *exports)
 {
+	size_t first = exports->rootfs_is_disk ? 0 : 1;
 	const char *separator = "";
 
-	fputs("\"rootfs\":", out);
-	write_export(out, &exports->list[0]);
-	fputs(",\"mounts\":{", out);
-	for (size_t i = 1; i < exports->n; i++) {
+	if (first > 0) {
+		fputs("\"rootfs\":", out);
+		write_export(out, &exports->list[0]);
+		fputc(',', out);
+	}
+	fputs("\"mounts\":{", out);
+	for (size_t i = first; i < exports->n; i++) {
 		fprintf(out, "%s\"%zu\":", separator, exports->list[i].mount);
 		write_export(out, &exports->list[i]);
 		separator = ",";
 	}
 	fputs("},", out);
+}
+
+static void write_disk(FILE *out, const struct disk *disk)
+{
+	fprintf(out, "{\"serial\":\"%s\",", disk->serial);
+	switch (disk->use) {
+	case DISK_ROOTFS:
+		fputs("\"rootfs\":true}", out);
+		break;
+	case DISK_MOUNT:
+		fprintf(out, "\"mount\":%zu}", disk->index);
+		break;
+	case DISK_DEVICE:
+		fprintf(out, "\"device\":%zu}", disk->index);
+		break;
+	case DISK_NAMED:
+		fprintf(out, "\"name\":\"%s\"}", disk->name);
+		break;
+	}
+}
+
+static void write_disks(FILE *out, const struct disks *disks)
+{
+	if (!disks || disks->n == 0)
+		return;
+	fputs("\"disks\":[", out);
+	for (size_t i = 0; i < disks->n; i++) {
+		if (i > 0)
+			fputc(',', out);
+		write_disk(out, &disks->list[i]);
+	}
+	fputs("],", out);
 }
 
 static void write_ports(FILE *out, const unsigned ports[STDIO_COUNT])
@@ -84,6 +120,7 @@ static void write_order(FILE *out, const struct create_order *order)
 	fprintf(out, "{\"order\":\"create\",\"id\":\"%s\",\"machine\":%s,\"time\":%lld%09ld,", order->id,
 		order->machine ? "true" : "false", (long long)now.tv_sec, now.tv_nsec);
 	write_exports(out, order->exports);
+	write_disks(out, order->disks);
 	write_ports(out, order->ports);
 	write_joined(out, order->joined);
 	if (order->filter->n > 0) {

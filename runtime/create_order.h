@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "runtime/disks.h"
 #include "runtime/exports.h"
 #include "runtime/spec.h"
 #include "runtime/streams.h"
@@ -20,6 +21,7 @@ struct create_order {
 	bool machine;			  /* the container's end is the machine's */
 	const char *joined[SHARED_KINDS]; /* id of the container whose namespace it joins; NULL: as the spec says */
 	const struct exports *exports;
+	const struct disks *disks;   /* or NULL */
 	unsigned ports[STDIO_COUNT]; /* 0: /dev/null */
 	const struct syscall_filter *filter;
 	const struct spec *spec;

@@ -13,6 +13,7 @@
 
 #include "common/cleanup.h"
 #include "common/spec_fields.h"
+#include "runtime/disks.h"
 #include "runtime/export_tree.h"
 
 /* The root file system belongs to the container while it runs; a bind mount is usually shared with somebody. */
@@ -125,7 +126,8 @@ static int open_rootfs(const struct spec *spec, int bundle, struct exports *expo
 	const char *path = spec_root_path(spec);
 	char link[32], target[PATH_MAX];
 	ssize_t length;
-	int fd = openat(bundle, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(bundle, path, O_PATH | O_CLOEXEC);
+	struct stat status;
 
 	if (fd < 0)
 		return error_set_errno(err, "invalid rootfs: open `%s`", path);
@@ -136,13 +138,26 @@ static int open_rootfs(const struct spec *spec, int bundle, struct exports *expo
 		return error_set_errno(err, "invalid rootfs: find the path of `%s`", path);
 	}
 	target[length] = '\0';
+	exports->rootfs = strdup(target);
+	if (!exports->rootfs) {
+		close(fd);
+		return error_set_errno(err, "copy path of the rootfs");
+	}
+	exports->rootfs_is_disk = disk_is_image(fd);
+	if (exports->rootfs_is_disk) {
+		close(fd);
+		return 0;
+	}
+	if (fstat(fd, &status) < 0 || !S_ISDIR(status.st_mode)) {
+		close(fd);
+		return error_set(err, ENOTDIR, "invalid rootfs: open `%s`: %s", path, strerror(ENOTDIR));
+	}
 	/* Recursive: engines assemble root file systems out of mounts. */
 	exports->list[0] = (struct export){.name = EXPORT_ROOTFS, .fd = fd, .recursive = true, .cache = CACHE_ROOTFS};
 	if (make_tree(&exports->list[0], err) < 0)
 		return error_prefix(err, "invalid rootfs: `%s`", path);
 	exports->n++;
-	exports->rootfs = strdup(target);
-	return exports->rootfs ? 0 : error_set_errno(err, "copy path of the rootfs");
+	return 0;
 }
 
 int exports_join_group(struct exports *exports, char group[EXPORT_GROUP_SIZE], struct error *err)

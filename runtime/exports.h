@@ -25,9 +25,10 @@ struct export
 };
 
 struct exports {
-	struct export *list; /* the root file system, then the bind mounts */
+	struct export *list; /* the root file system, unless it is a disk, then the bind mounts */
 	size_t n;
-	char *rootfs; /* absolute path of the root file system */
+	bool rootfs_is_disk; /* disks.h */
+	char *rootfs;	     /* absolute path of the root file system */
 };
 
 void exports_release(struct exports *exports);

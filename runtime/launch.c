@@ -19,6 +19,7 @@
 #include "runtime/create_order.h"
 #include "runtime/cgroup.h"
 #include "runtime/config.h"
+#include "runtime/disks.h"
 #include "runtime/exports.h"
 #include "runtime/limits.h"
 #include "runtime/report.h"
@@ -41,6 +42,7 @@ struct materials {
 	struct vm_size size;
 	struct cgroup_place place;
 	struct exports exports;
+	struct disks disks;
 	struct resources resources;
 	struct stdio stdio;
 	int control, fsd_control; /* listening */
@@ -65,6 +67,7 @@ static void materials_release(struct materials *materials)
 	free(materials->bundle_path);
 	spec_release(&materials->spec);
 	exports_release(&materials->exports);
+	disks_release(&materials->disks);
 	resources_release(&materials->resources);
 	stdio_release(&materials->stdio);
 	cleanup_close_fd(&materials->control);
@@ -158,7 +161,8 @@ static int gather(const struct launch_options *options, struct materials *materi
 	if (catch_signals(&materials->signals, err) < 0 || open_bundle(options->bundle, materials, err) < 0 ||
 	    spec_load(materials->bundle, &materials->spec, err) < 0 ||
 	    check_terminal(options, &materials->spec, err) < 0 || plan_limits(options, materials, err) < 0 ||
-	    exports_open(&materials->spec, materials->bundle, &materials->exports, err) < 0)
+	    exports_open(&materials->spec, materials->bundle, &materials->exports, err) < 0 ||
+	    disks_open(&materials->spec, materials->bundle, &materials->disks, err) < 0)
 		return -1;
 	if (resources_open(&materials->resources, err) < 0)
 		return -1;
@@ -270,6 +274,7 @@ static int start_machine(struct materials *materials, struct launch *launch, str
 	    .resources = &materials->resources,
 	    .size = materials->size,
 	    .exports = &materials->exports,
+	    .disks = &materials->disks,
 	    .stdio = &materials->stdio,
 	    .control = materials->control,
 	    .fsd_control = materials->fsd_control,
@@ -300,6 +305,7 @@ static int create_in_guest(const struct launch_options *options, const struct ma
 	struct create_order create = {.id = options->id,
 				      .machine = true,
 				      .exports = &materials->exports,
+				      .disks = &materials->disks,
 				      .filter = &filter,
 				      .spec = &materials->spec};
 	cleanup_free char *order = NULL;

@@ -117,6 +117,17 @@ static void pass_streams(struct arguments *arguments, struct descriptors *descri
 	}
 }
 
+static void pass_disks(struct arguments *arguments, struct descriptors *descriptors, const struct disks *disks)
+{
+	for (size_t i = 0; disks && i < disks->n; i++) {
+		const struct disk *disk = &disks->list[i];
+
+		arguments_add(arguments, "--disk");
+		arguments_add(arguments, "%d%s,serial=%s", disk->fd, disk->read_only ? ",readonly" : "", disk->serial);
+		descriptors_add(descriptors, disk->fd);
+	}
+}
+
 /* Leaves room in the command line for the numbers that only the child knows. */
 static void pass_user(struct arguments *arguments, struct spawn *spawning)
 {
@@ -157,6 +168,7 @@ static int start_vmm(const struct machine_plan *plan, int fs, struct machine *ma
 		pass(&arguments, &descriptors, "--fs", fs);
 	if (console >= 0)
 		pass(&arguments, &descriptors, "--console", console);
+	pass_disks(&arguments, &descriptors, plan->disks);
 	pass_streams(&arguments, &descriptors, plan->stdio);
 	pass_user(&arguments, &spawning);
 	spawning.lifeline = &machine->lifeline;

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "common/error.h"
+#include "runtime/disks.h"
 #include "runtime/exports.h"
 #include "runtime/parts.h"
 #include "runtime/spawn.h"
@@ -30,6 +31,7 @@ struct machine_plan {
 	const struct resources *resources;
 	struct vm_size size;
 	const struct exports *exports; /* NULL: no file server */
+	const struct disks *disks;     /* NULL: none */
 	const struct stdio *stdio;     /* NULL: no streams */
 	int control;		       /* listening socket, common/vmm_control.h */
 	int fsd_control;	       /* listening socket, common/fsd_control.h */

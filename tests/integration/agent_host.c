@@ -3,7 +3,7 @@
  *
  *   agent_host VMM FSD KERNEL INITRAMFS ROOTFS DIRECTORY
  *
- * Starts the VMM and the file server, with ROOTFS as the export "rootfs" and eight groups of three streams: ports 1040 +
+ * Starts the VMM and the file server, with ROOTFS as the export "rootfs" and five groups of three streams: ports 1040 +
  * 3 N are the read ends of the fifos DIRECTORY/inN if these exist, else /dev/null; the next two go to the files
  * DIRECTORY/outN and errN. Then it reads lines from its standard input and answers each with one
  * line:
@@ -78,7 +78,7 @@ static void add_streams(const char *directory)
 {
 	const int create = O_WRONLY | O_CREAT | O_TRUNC;
 
-	for (int n = 0; n < 8; n++) {
+	for (int n = 0; n < 5; n++) {
 		char in[8], out[8], error[8];
 
 		snprintf(in, sizeof(in), "in%d", n);

@@ -16,6 +16,7 @@ core=(
 	"agent 600"
 	"lifecycle 900"
 	"files 600"
+	"disks 600"
 	"compare 900"
 	"spec_seccomp 900"
 	"hostcgroup 600"
