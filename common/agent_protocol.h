@@ -46,6 +46,21 @@
  *           Answer: "status": "created"|"running"|"stopped", "pid", and "exitStatus" when stopped.
  *   delete  {"order":"delete", "id": ID, "force": BOOL}
  *
+ *   exec    {"order":"exec", "id": ID, "exec": NAME, "process": <a process.json>, "cgroup": PATH,
+ *            "stdio": {"stdin": PORT|null, "stdout": PORT|null, "stderr": PORT|null}}
+ *           Starts a further process in the container, under a name that it has not used yet. What the process leaves
+ *           open (capabilities, rlimits, oomScoreAdj) is that of the container's own; so is the system call filter.
+ *           cgroup (may be absent) is a path below the container's cgroup. Answered when the program has been executed,
+ *           with "pid". The process belongs to this connection: when that ends, it is killed. With process.terminal,
+ *           stdio is {"terminal": PORT|null, "window": {"width": COLUMNS, "height": ROWS}} (window may be absent).
+ *   wait    {"order":"wait", "id": ID, "exec": NAME}
+ *           Answered when that process (without exec: the container's own) has ended and all its output has been
+ *           written to its streams, with "exitStatus".
+ *   resize  {"order":"resize", "id": ID, "exec": NAME, "width": COLUMNS, "height": ROWS}
+ *           The window of the process's terminal.
+ *
+ * kill takes "exec" as well.
+ *
  * File system: one virtio-fs device with the tag AGENT_FS_TAG; its root holds one entry for each export (a directory,
  * or a single file), by export name.
  *

@@ -10,14 +10,15 @@
 #include "guest-agent/loop.h"
 #include "guest-agent/message.h"
 
-/* More than one machine's commands need; each holds up to a message of memory. */
-#define CONNECTIONS_MAX 64
+/* Each process that was started by an order has one, for as long as it runs. */
+#define CONNECTIONS_MAX 512
 
 struct connection {
 	struct watch watch;
 	struct message_reader reader;
 	struct answer *owed;  /* where the answer that this connection waits for will come from */
 	struct answer direct; /* that place, until somebody moves it to where the answer takes its time */
+	struct dependent *dependents;
 	unsigned char *output;
 	size_t output_size, output_sent;
 };
@@ -25,6 +26,40 @@ struct connection {
 static struct watch listener = WATCH_NONE;
 static connection_order *handle_order;
 static unsigned n_connections;
+
+void connection_depend(const struct answer *answer, struct dependent *dependent)
+{
+	dependent->connection = answer->connection;
+	if (!answer->connection) {
+		dependent->ended(dependent);
+		return;
+	}
+	dependent->next = answer->connection->dependents;
+	answer->connection->dependents = dependent;
+}
+
+void connection_release(struct dependent *dependent)
+{
+	struct dependent **link;
+
+	if (!dependent->connection)
+		return;
+	link = &dependent->connection->dependents;
+	while (*link != dependent)
+		link = &(*link)->next;
+	*link = dependent->next;
+	dependent->connection = NULL;
+}
+
+static void end_dependents(struct connection *connection)
+{
+	struct dependent *dependent;
+
+	while ((dependent = connection->dependents) != NULL) {
+		connection_release(dependent);
+		dependent->ended(dependent);
+	}
+}
 
 static void connection_end(struct connection *connection)
 {
@@ -34,6 +69,7 @@ static void connection_end(struct connection *connection)
 	close(fd);
 	if (connection->owed)
 		connection->owed->connection = NULL;
+	end_dependents(connection);
 	message_reader_clear(&connection->reader);
 	free(connection->output);
 	free(connection);

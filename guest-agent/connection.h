@@ -29,3 +29,18 @@ void answer_ok(struct answer *answer, json_t *more);
 
 /* {"ok": false, "error": TEXT, "code": ERRNO} */
 void answer_error(struct answer *answer, const struct error *err);
+
+/* Something that lives no longer than the connection whose order made it. Embedded in whatever that is; zeroed: it
+ * depends on nothing. */
+struct dependent {
+	struct connection *connection;
+	struct dependent *next;
+	/* The connection has ended. Called once, not after connection_release. */
+	void (*ended)(struct dependent *dependent);
+};
+
+/* Ties it to the connection that waits for this answer; when there is none any more, `ended` is called at once. */
+void connection_depend(const struct answer *answer, struct dependent *dependent);
+
+/* Unties it. Harmless when it is not tied. */
+void connection_release(struct dependent *dependent);

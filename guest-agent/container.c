@@ -21,6 +21,7 @@
 #include "common/io.h"
 #include "guest-agent/boot.h"
 #include "guest-agent/cgroup.h"
+#include "guest-agent/exec.h"
 #include "guest-agent/init.h"
 #include "guest-agent/loop.h"
 #include "guest-agent/places.h"
@@ -46,7 +47,7 @@ struct container {
 	unsigned number;
 	char *id;
 	enum state state;
-	struct plan *plan; /* until CREATED */
+	struct plan *plan;
 	pid_t pid;
 	int pidfd;
 	int cgroup;
@@ -65,7 +66,9 @@ struct container {
 	bool shares_pids;	 /* its first process is not the first one of its pid namespace */
 	struct watch emptied;	 /* cgroup.events, while other processes of it are dying */
 	bool deleting;		 /* as soon as settled */
+	struct execs execs;	 /* processes beside its own one */
 	struct answer answer;
+	struct answer waiting; /* for its end */
 };
 
 static struct container *containers;
@@ -125,6 +128,7 @@ static void container_free(struct container *container)
 	struct error err;
 
 	unlink_container(container);
+	execs_free(&container->execs);
 	close_channel(container);
 	end_patience(container);
 	stop_watching_cgroup(container);
@@ -141,6 +145,8 @@ static void container_free(struct container *container)
 	free(container);
 }
 
+static void exec_changed(struct execs *execs);
+
 static struct container *container_new(struct order *order)
 {
 	struct container *container = calloc(1, sizeof(*container));
@@ -151,6 +157,7 @@ static struct container *container_new(struct order *order)
 	container->pidfd = container->cgroup = container->channel_fd = -1;
 	container->channel = container->patience = container->emptied = (struct watch)WATCH_NONE;
 	container->plan = take_pointer(order->plan);
+	container->execs.changed = exec_changed;
 	container->id = strdup(order->id);
 	container->next = containers;
 	containers = container;
@@ -217,6 +224,8 @@ static void end_machine_if_settled(void)
 }
 
 /* The process has ended and all its output is in the streams. The container may be gone afterwards. */
+static void answer_exit(struct container *container);
+
 static void settle(struct container *container)
 {
 	if (container->stands_for_machine) {
@@ -229,6 +238,7 @@ static void settle(struct container *container)
 	/* Its mounts went with its last process, and with them what programs had written through shared mappings; this
 	 * is for file systems that somebody else still has mounted. */
 	sync();
+	answer_exit(container);
 	if (container->deleting)
 		remove_container(container);
 	end_machine_if_settled();
@@ -242,13 +252,24 @@ static bool is_draining(const struct container *container)
 
 static void settle_if_drained(struct container *container)
 {
-	if (container->state == STOPPED && !container->settled && !is_draining(container) && container->emptied.fd < 0)
+	if (container->state == STOPPED && !container->settled && !is_draining(container) &&
+	    container->emptied.fd < 0 && execs_are_over(&container->execs))
 		settle(container);
 }
 
 static void stream_ended(struct relay *relay)
 {
 	settle_if_drained(relay->owner);
+}
+
+static void exec_changed(struct execs *execs)
+{
+	settle_if_drained((struct container *)((char *)execs - offsetof(struct container, execs)));
+}
+
+static void answer_exit(struct container *container)
+{
+	answer_ok(&container->waiting, json_pack("{s:i}", "exitStatus", container->exit_status));
 }
 
 static uint64_t moved(const struct container *container)
@@ -379,6 +400,7 @@ static void init_ended(struct container *container, int status)
 	container->state = STOPPED;
 	if (WIFSIGNALED(status) && is_draining(container))
 		begin_patience(container);
+	execs_lose_patience(&container->execs);
 	settle_if_drained(container);
 }
 
@@ -389,6 +411,8 @@ void container_reaped(pid_t pid, int status)
 			init_ended(container, status);
 			return;
 		}
+		if (execs_reaped(&container->execs, pid, status))
+			return;
 	}
 }
 
@@ -412,7 +436,6 @@ static void finish_creating(struct container *container)
 	more = json_pack("{s:i}", "pid", (int)container->pid);
 	if (more && json_array_size(container->plan->warnings) > 0)
 		json_object_set(more, "warnings", container->plan->warnings);
-	plan_free(take_pointer(container->plan));
 	answer_ok(&container->answer, more);
 }
 
@@ -691,6 +714,8 @@ int container_kill(struct order *order, struct answer *answer, struct error *err
 
 	if (!container)
 		return -1;
+	if (order->exec)
+		return exec_kill(&container->execs, order, answer, err);
 	if (container->state == STOPPED)
 		return error_set(err, ESRCH, "container not running");
 	if (order->all && signal_all(container, order->signal, err) < 0)
@@ -740,4 +765,52 @@ int container_delete(struct order *order, struct answer *answer, struct error *e
 	else if (container->state != STOPPED)
 		send_signal(container, SIGKILL);
 	return 0;
+}
+
+/* --- processes beside its own one -------------------------------------------------------------------------------- */
+
+int container_exec(struct order *order, struct answer *answer, struct error *err)
+{
+	struct container *container = find_or_refuse(order, err);
+	struct exec_place place;
+
+	if (!container)
+		return -1;
+	if (container->state == STOPPED)
+		return error_set(err, EINVAL, "cannot exec in a stopped container");
+	place = (struct exec_place){
+	    .id = container->id,
+	    .pid = container->pid,
+	    .pidfd = container->pidfd,
+	    .cgroup = container->cgroup,
+	    .plan = container->plan,
+	};
+	return exec_start(&container->execs, &place, order, answer, err);
+}
+
+int container_wait(struct order *order, struct answer *answer, struct error *err)
+{
+	struct container *container = find_or_refuse(order, err);
+
+	if (!container)
+		return -1;
+	if (order->exec)
+		return exec_wait(&container->execs, order, answer, err);
+	if (container->waiting.connection)
+		return error_set(err, EBUSY, "somebody else waits for container \"%s\"", order->id);
+	answer_move(&container->waiting, answer);
+	if (container->settled)
+		answer_exit(container);
+	return 0;
+}
+
+int container_resize(struct order *order, struct answer *answer, struct error *err)
+{
+	struct container *container = find_or_refuse(order, err);
+
+	if (!container)
+		return -1;
+	if (order->exec)
+		return exec_resize(&container->execs, order, answer, err);
+	return error_set(err, ENOTTY, "the container has no terminal");
 }

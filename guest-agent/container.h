@@ -16,6 +16,9 @@ int container_start(struct order *order, struct answer *answer, struct error *er
 int container_kill(struct order *order, struct answer *answer, struct error *err);
 int container_state(struct order *order, struct answer *answer, struct error *err);
 int container_delete(struct order *order, struct answer *answer, struct error *err);
+int container_exec(struct order *order, struct answer *answer, struct error *err);
+int container_wait(struct order *order, struct answer *answer, struct error *err);
+int container_resize(struct order *order, struct answer *answer, struct error *err);
 
 /* Called for every process that the agent has reaped; status as from waitpid(2). */
 void container_reaped(pid_t pid, int status);

@@ -65,21 +65,26 @@ static int take_descriptors(const int stdio[3], int channel, struct error *err)
 	return 0;
 }
 
-static int become_session(const struct plan *plan, const char *id, struct error *err)
+static int join_keyring(const char *id, struct error *err)
 {
 	char keyring[300];
 
+	/* A keyring of its own, so that no container finds another's keys. */
+	snprintf(keyring, sizeof(keyring), "_ses.%s", id);
+	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, keyring) < 0 && errno != ENOSYS)
+		return error_set_errno(err, "join a session keyring");
+	return 0;
+}
+
+static int become_session(const struct plan *plan, const char *id, struct error *err)
+{
 	if (setsid() < 0)
 		return error_set_errno(err, "setsid");
 	/* Only now: the root of a cgroup namespace is the cgroup that the caller is in, and clone3 would still take the
 	 * agent's. */
 	if (plan->namespaces.use[NAMESPACE_CGROUP] == NAMESPACE_OWN && unshare(CLONE_NEWCGROUP) < 0)
 		return error_set_errno(err, "make a cgroup namespace");
-	/* A keyring of its own, so that no container finds another's keys. */
-	snprintf(keyring, sizeof(keyring), "_ses.%s", id);
-	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, keyring) < 0 && errno != ENOSYS)
-		return error_set_errno(err, "join a session keyring");
-	return 0;
+	return join_keyring(id, err);
 }
 
 static int set_oom_score(const struct plan_process *process, struct error *err)
@@ -303,6 +308,76 @@ void init_run(const struct plan *plan, const char *id, const int stdio[3], int c
 		fail(&err);
 	report(INIT_READY, NULL);
 	wait_for_start();
+	unblock_signals();
+	execve(program, plan->process.args, plan->process.env);
+	error_set(&err, errno, "exec %s: %s", program, lookup_reason(errno));
+	fail(&err);
+}
+
+/* --- a further process ------------------------------------------------------------------------------------------- */
+
+/* In the container's namespaces "/" is the container's root. */
+static int join(const struct init_place *place, struct error *err)
+{
+	if (setns(place->pidfd, place->namespaces) < 0)
+		return error_set_errno(err, "join the container's namespaces");
+	if (place->namespaces & CLONE_NEWUSER && (setgid(0) < 0 || setuid(0) < 0))
+		return error_set_errno(err, "become root of the container's user namespace");
+	return 0;
+}
+
+static int prepare_beside(const struct plan *plan, const struct init_place *place, char *program, size_t room,
+			  struct error *err)
+{
+	const struct plan_process *process = &plan->process;
+
+	umask(0);
+	if (setsid() < 0)
+		return error_set_errno(err, "setsid");
+	if (join_keyring(place->id, err) < 0 || set_oom_score(process, err) < 0 || join(place, err) < 0)
+		return -1;
+	/* The descriptor was needed until now, and names the container's first process only. */
+	if (close_range(CHANNEL + 1, ~0U, 0) < 0)
+		return error_set_errno(err, "close_range");
+	if (reopen_null(err) < 0 || set_home(process, err) < 0)
+		return -1;
+	umask(process->umask);
+	if (drop_privileges(process, place->filter, err) < 0 ||
+	    lookup_program(process->args[0], process->env, program, room, err) < 0)
+		return -1;
+	return process->no_new_privileges ? syscall_filter_load(place->filter, err) : 0;
+}
+
+/* As take_descriptors, with one more that names the container. */
+static int take_descriptors_beside(struct init_place *place, const int stdio[3], int channel, struct error *err)
+{
+	enum { PLACE = CHANNEL + 1 };
+
+	for (int i = 0; i < 3; i++)
+		if (dup2(stdio[i], i) < 0)
+			return error_set_errno(err, "dup2");
+	/* Neither may be overwritten before it has been copied; what the agent has at these numbers is not needed. */
+	channel = fcntl(channel, F_DUPFD_CLOEXEC, PLACE + 1);
+	place->pidfd = fcntl(place->pidfd, F_DUPFD_CLOEXEC, PLACE + 1);
+	if (channel < 0 || place->pidfd < 0 || dup3(channel, CHANNEL, O_CLOEXEC) < 0 ||
+	    dup3(place->pidfd, PLACE, O_CLOEXEC) < 0)
+		return error_set_errno(err, "dup3");
+	place->pidfd = PLACE;
+	if (close_range(PLACE + 1, ~0U, 0) < 0)
+		return error_set_errno(err, "close_range");
+	return 0;
+}
+
+void init_run_beside(const struct plan *plan, const struct init_place *place, const int stdio[3], int channel)
+{
+	static char program[PATH_MAX];
+	struct init_place joined = *place;
+	struct error err = {0};
+
+	if (take_descriptors_beside(&joined, stdio, channel, &err) < 0)
+		_exit(INIT_STATUS_FAILED);
+	if (prepare_beside(plan, &joined, program, sizeof(program), &err) < 0)
+		fail(&err);
 	unblock_signals();
 	execve(program, plan->process.args, plan->process.env);
 	error_set(&err, errno, "exec %s: %s", program, lookup_reason(errno));

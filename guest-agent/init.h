@@ -13,8 +13,9 @@
 #include "guest-agent/plan.h"
 
 enum init_stage {
-	INIT_READY = 1,	 /* everything is made; a byte from the agent starts the program */
-	INIT_FAILED = 2, /* code and message say why; the process ends with INIT_STATUS_FAILED */
+	INIT_READY = 1,	   /* everything is made; a byte from the agent starts the program */
+	INIT_FAILED = 2,   /* code and message say why; the process ends with INIT_STATUS_FAILED */
+	INIT_TERMINAL = 3, /* the master of the process's terminal is attached */
 };
 
 /* From the process to the agent. When the program is executed, the socket closes. */
@@ -28,3 +29,15 @@ struct init_report {
 
 /* Runs in the forked process; never returns. stdio: three descriptors (they may be equal); channel: the socket. */
 void init_run(const struct plan *plan, const char *id, const int stdio[3], int channel) __attribute__((noreturn));
+
+/* A container that a further process joins. */
+struct init_place {
+	const char *id;
+	int pidfd;	/* of the container's first process */
+	int namespaces; /* CLONE_NEW*, without the process id namespace, in which the process was born */
+	const struct syscall_filter *filter;
+};
+
+/* The same for a further process of a container, which executes without waiting for anything. */
+void init_run_beside(const struct plan *plan, const struct init_place *place, const int stdio[3], int channel)
+    __attribute__((noreturn));

@@ -24,7 +24,8 @@
 
 static int (*const carry_out[])(struct order *order, struct answer *answer, struct error *err) = {
     [ORDER_CREATE] = container_create, [ORDER_START] = container_start,	  [ORDER_KILL] = container_kill,
-    [ORDER_STATE] = container_state,   [ORDER_DELETE] = container_delete,
+    [ORDER_STATE] = container_state,   [ORDER_DELETE] = container_delete, [ORDER_EXEC] = container_exec,
+    [ORDER_WAIT] = container_wait,     [ORDER_RESIZE] = container_resize,
 };
 
 static void handle_order(json_t *json, struct answer *answer)

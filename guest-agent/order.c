@@ -15,6 +15,41 @@ static int parse_create(json_t *json, struct order *order, struct error *err)
 	return order->plan ? 0 : -1;
 }
 
+/* "exec" names a process beside the container's own one. */
+static int parse_exec_id(json_t *json, struct order *order, struct error *err)
+{
+	const json_t *value = json_object_get(json, "exec");
+
+	order->exec = json_string_value(value);
+	if (value && !json_is_null(value) &&
+	    (!order->exec || *order->exec == '\0' || strlen(order->exec) > ORDER_ID_MAX))
+		return error_set(err, EINVAL, "order: exec must be a text of 1 to %d bytes", ORDER_ID_MAX);
+	return 0;
+}
+
+static int parse_exec(json_t *json, struct order *order, struct error *err)
+{
+	if (parse_exec_id(json, order, err) < 0)
+		return -1;
+	if (!order->exec)
+		return error_set(err, EINVAL, "exec: the name of the process is missing");
+	order->cgroup = json_string_value(json_object_get(json, "cgroup"));
+	order->plan = plan_new_exec(json, err);
+	return order->plan ? 0 : -1;
+}
+
+static int parse_resize(json_t *json, struct order *order, struct error *err)
+{
+	uint64_t columns, rows;
+
+	if (spec_get_u64(json_object_get(json, "width"), &columns) < 0 || columns > UINT16_MAX ||
+	    spec_get_u64(json_object_get(json, "height"), &rows) < 0 || rows > UINT16_MAX)
+		return error_set(err, EINVAL, "resize: width and height must be numbers up to %d", UINT16_MAX);
+	order->columns = (unsigned)columns;
+	order->rows = (unsigned)rows;
+	return parse_exec_id(json, order, err);
+}
+
 static int parse_nothing(json_t *json, struct order *order, struct error *err)
 {
 	(void)json;
@@ -40,6 +75,8 @@ static int parse_kill(json_t *json, struct order *order, struct error *err)
 	if (spec_get_u64(json_object_get(json, "signal"), &number) < 0 || number > 64)
 		return error_set(err, EINVAL, "kill: signal must be a number from 0 to 64");
 	order->signal = (int)number;
+	if (parse_exec_id(json, order, err) < 0)
+		return -1;
 	return parse_flag(json, "all", &order->all, err);
 }
 
@@ -54,7 +91,8 @@ static const struct {
 	int (*parse)(json_t *json, struct order *order, struct error *err);
 } orders[] = {
     {"create", ORDER_CREATE, parse_create}, {"start", ORDER_START, parse_nothing},  {"kill", ORDER_KILL, parse_kill},
-    {"state", ORDER_STATE, parse_nothing},  {"delete", ORDER_DELETE, parse_delete},
+    {"state", ORDER_STATE, parse_nothing},  {"delete", ORDER_DELETE, parse_delete}, {"exec", ORDER_EXEC, parse_exec},
+    {"wait", ORDER_WAIT, parse_exec_id},    {"resize", ORDER_RESIZE, parse_resize},
 };
 
 int order_parse(json_t *json, struct order *order, struct error *err)

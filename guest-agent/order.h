@@ -10,18 +10,31 @@
 #include "common/error.h"
 #include "guest-agent/plan.h"
 
-enum order_kind { ORDER_CREATE, ORDER_START, ORDER_KILL, ORDER_STATE, ORDER_DELETE };
+enum order_kind {
+	ORDER_CREATE,
+	ORDER_START,
+	ORDER_KILL,
+	ORDER_STATE,
+	ORDER_DELETE,
+	ORDER_EXEC,
+	ORDER_WAIT,
+	ORDER_RESIZE,
+	ORDER_KINDS,
+};
 
 #define ORDER_ID_MAX 1024 /* bytes of a container's id */
 
 struct order {
 	enum order_kind kind;
-	const char *id;	   /* belongs to the JSON */
-	struct plan *plan; /* create; owned by the order */
-	int64_t time;	   /* create: the host's clock, nanoseconds since 1970; 0: not given */
-	int signal;	   /* kill */
-	bool all;	   /* kill */
-	bool force;	   /* delete */
+	const char *id;		/* belongs to the JSON */
+	struct plan *plan;	/* create and exec; owned by the order */
+	const char *exec;	/* exec; kill, wait, resize: NULL is the container's own process; belongs to the JSON */
+	const char *cgroup;	/* exec: below the container's, or NULL; belongs to the JSON */
+	unsigned columns, rows; /* resize */
+	int64_t time;		/* create: the host's clock, nanoseconds since 1970; 0: not given */
+	int signal;		/* kill */
+	bool all;		/* kill */
+	bool force;		/* delete */
 };
 
 /* Returns 0, or -1 with err. The order is to be freed by order_clear in either case. */

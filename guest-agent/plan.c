@@ -166,6 +166,7 @@ static int read_capabilities(struct plan *plan, const json_t *object, struct err
 	    {"permitted", &sets->permitted}, {"ambient", &sets->ambient},
 	};
 
+	plan->process.has_capabilities = json_is_object(object);
 	for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++)
 		if (read_capability_set(plan, json_object_get(object, members[i].name), members[i].set, err) < 0)
 			return -1;
@@ -188,6 +189,7 @@ static int read_process(struct plan *plan, const json_t *json, struct error *err
 		return -1;
 	if (process->n_args == 0)
 		return error_set(err, EINVAL, "process.args must not be empty");
+	process->terminal = json_is_true(json_object_get(json, "terminal"));
 	process->no_new_privileges = json_is_true(json_object_get(json, "noNewPrivileges"));
 	if (spec_get_i64(json_object_get(json, "oomScoreAdj"), &score) == 0) {
 		process->has_oom_score = true;
@@ -204,23 +206,46 @@ static int read_process(struct plan *plan, const json_t *json, struct error *err
 
 /* --- the order --------------------------------------------------------------------------------------------------- */
 
-static int read_stdio(struct plan *plan, const json_t *stdio, struct error *err)
+static int read_port(const json_t *stdio, const char *name, uint32_t *port, struct error *err)
+{
+	const json_t *value = json_object_get(stdio, name);
+	uint64_t number;
+
+	if (!value || json_is_null(value))
+		return 0;
+	if (spec_get_u64(value, &number) < 0 || number == 0 || number >= UINT32_MAX)
+		return error_set(err, EINVAL, "order: stdio.%s must be a port or null", name);
+	*port = (uint32_t)number;
+	return 0;
+}
+
+/* What the order says about the window is newer than what the spec says. */
+static int read_window(struct plan_window *window, const json_t *size, struct error *err)
+{
+	uint64_t columns = plan_number(size, "width", 0), rows = plan_number(size, "height", 0);
+
+	if (columns > UINT16_MAX || rows > UINT16_MAX)
+		return error_set(err, EINVAL, "process.consoleSize: more than %d columns or rows", UINT16_MAX);
+	if (columns == 0 || rows == 0)
+		return 0;
+	*window = (struct plan_window){.columns = (unsigned)columns, .rows = (unsigned)rows};
+	return 0;
+}
+
+static int read_stdio(struct plan *plan, const json_t *stdio, const json_t *process, struct error *err)
 {
 	static const char *const names[3] = {"stdin", "stdout", "stderr"};
 
-	for (int i = 0; i < 3; i++) {
-		const json_t *port = json_object_get(stdio, names[i]);
-		uint64_t number;
-
-		if (!port || json_is_null(port))
-			continue;
-		if (spec_get_u64(port, &number) < 0 || number == 0 || number >= UINT32_MAX)
-			return error_set(err, EINVAL, "create: stdio.%s must be a port or null", names[i]);
-		plan->stdio[i] = (uint32_t)number;
-	}
+	for (int i = 0; i < 3; i++)
+		if (read_port(stdio, names[i], &plan->stdio[i], err) < 0)
+			return -1;
+	if (read_port(stdio, "terminal", &plan->terminal, err) < 0 ||
+	    read_window(&plan->window, json_object_get(process, "consoleSize"), err) < 0 ||
+	    read_window(&plan->window, json_object_get(stdio, "window"), err) < 0)
+		return -1;
 	if (plan->stdio[PLAN_STDIN] && (plan->stdio[PLAN_STDIN] == plan->stdio[PLAN_STDOUT] ||
 					plan->stdio[PLAN_STDIN] == plan->stdio[PLAN_STDERR]))
-		return error_set(err, EINVAL, "create: stdio.stdin cannot share a stream with an output");
+		return error_set(err, EINVAL, "order: stdio.stdin cannot share a stream with an output");
 	return 0;
 }
 
@@ -261,7 +286,7 @@ static int read_order(struct plan *plan, const json_t *order, struct error *err)
 	plan->stands_for_machine = json_is_true(json_object_get(order, "machine"));
 	plan->hostname = name_or_null(spec, "hostname");
 	plan->domainname = name_or_null(spec, "domainname");
-	if (read_stdio(plan, json_object_get(order, "stdio"), err) < 0 ||
+	if (read_stdio(plan, json_object_get(order, "stdio"), json_object_get(spec, "process"), err) < 0 ||
 	    read_process(plan, json_object_get(spec, "process"), err) < 0 ||
 	    plan_mounts(plan, json_object_get(spec, "mounts"), json_object_get(order, "mounts"), err) < 0)
 		return -1;
@@ -270,16 +295,61 @@ static int read_order(struct plan *plan, const json_t *order, struct error *err)
 	return plan_syscall_filter(plan, json_object_get(order, "seccomp"), err);
 }
 
-static int fill(struct plan *plan, json_t *order, struct error *err)
+/* The process is checked as the same part of a config.json is. */
+static int check_process(json_t *process, struct error *err)
+{
+	json_t *spec = json_pack("{s:O}", "process", process);
+	int status = spec ? spec_fields_check(spec, err) : plan_out_of_memory(err);
+
+	json_decref(spec);
+	return status;
+}
+
+static int read_exec_order(struct plan *plan, const json_t *order, struct error *err)
+{
+	json_t *process = json_object_get(order, "process");
+
+	if (!json_is_object(process))
+		return error_set(err, EINVAL, "exec: process must be an object");
+	if (check_process(process, err) < 0 || read_process(plan, process, err) < 0)
+		return -1;
+	return read_stdio(plan, json_object_get(order, "stdio"), process, err);
+}
+
+int plan_inherit(struct plan *exec, const struct plan *container, struct error *err)
+{
+	const struct plan_process *from = &container->process;
+	struct plan_process *to = &exec->process;
+
+	if (!to->has_capabilities)
+		to->capabilities = from->capabilities;
+	if (!to->has_oom_score) {
+		to->has_oom_score = from->has_oom_score;
+		to->oom_score = from->oom_score;
+	}
+	if (to->n_rlimits > 0 || from->n_rlimits == 0)
+		return 0;
+	free(to->rlimits);
+	to->rlimits = plan_array(from->n_rlimits, sizeof(*to->rlimits));
+	if (!to->rlimits)
+		return plan_out_of_memory(err);
+	memcpy(to->rlimits, from->rlimits, from->n_rlimits * sizeof(*to->rlimits));
+	to->n_rlimits = from->n_rlimits;
+	return 0;
+}
+
+static int fill(struct plan *plan, json_t *order, int (*read)(struct plan *, const json_t *, struct error *),
+		struct error *err)
 {
 	plan->json = json_incref(order);
 	plan->warnings = json_array();
 	if (!plan->warnings)
 		return plan_out_of_memory(err);
-	return read_order(plan, order, err);
+	return read(plan, order, err);
 }
 
-struct plan *plan_new(json_t *order, struct error *err)
+static struct plan *new_plan(json_t *order, int (*read)(struct plan *, const json_t *, struct error *),
+			     struct error *err)
 {
 	struct plan *plan = calloc(1, sizeof(*plan));
 
@@ -287,10 +357,20 @@ struct plan *plan_new(json_t *order, struct error *err)
 		plan_out_of_memory(err);
 		return NULL;
 	}
-	if (fill(plan, order, err) == 0)
+	if (fill(plan, order, read, err) == 0)
 		return plan;
 	plan_free(plan);
 	return NULL;
+}
+
+struct plan *plan_new(json_t *order, struct error *err)
+{
+	return new_plan(order, read_order, err);
+}
+
+struct plan *plan_new_exec(json_t *order, struct error *err)
+{
+	return new_plan(order, read_exec_order, err);
 }
 
 void plan_free(struct plan *plan)

@@ -53,6 +53,13 @@ struct plan_process {
 	bool no_new_privileges;
 	bool has_oom_score;
 	int oom_score;
+	bool has_capabilities;
+	bool terminal;
+};
+
+/* A terminal's window. 0 columns: the kernel's default. */
+struct plan_window {
+	unsigned columns, rows;
 };
 
 enum { PLAN_STDIN, PLAN_STDOUT, PLAN_STDERR };
@@ -83,10 +90,19 @@ struct plan {
 
 	bool stands_for_machine; /* its end is the machine's */
 	uint32_t stdio[3];	 /* host port of each stream; 0: /dev/null. Equal ports are one stream. */
+	uint32_t terminal;	 /* the same of process.terminal; 0: nobody is at the other end */
+	struct plan_window window;
 
 	json_t *warnings; /* array of texts: what the spec wants to be warned about rather than refused */
 };
 
 /* Reads a create order. Returns a plan for plan_free, or NULL with err. */
 struct plan *plan_new(json_t *order, struct error *err);
+
+/* Reads an exec order: only process, streams and window are filled in. */
+struct plan *plan_new_exec(json_t *order, struct error *err);
+
+/* What the process of an exec order leaves open is that of the container's: capabilities, rlimits, oomScoreAdj. Returns
+ * 0 or -1. */
+int plan_inherit(struct plan *exec, const struct plan *container, struct error *err);
 void plan_free(struct plan *plan);

@@ -1,0 +1,520 @@
+#include "guest-agent/exec.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/io.h"
+#include "guest-agent/boot.h"
+#include "guest-agent/init.h"
+#include "guest-agent/loop.h"
+#include "guest-agent/places.h"
+#include "guest-agent/stdio.h"
+
+/* STARTING: the child makes itself what the order says; RUNNING: it has executed its program; ENDED: reaped. One that
+ * fails in STARTING is never seen: the order is answered when it has been reaped. */
+enum state { STARTING, RUNNING, ENDED };
+
+struct exec {
+	struct exec *next;
+	struct execs *all;
+	char *id;
+	enum state state;
+	struct plan *plan; /* until RUNNING */
+	pid_t pid;
+	int pidfd;
+	struct watch channel; /* the agent's end of the child's socket */
+	int channel_fd;
+	struct stdio stdio;
+	bool failed; /* STARTING: failure says why */
+	struct error failure;
+	int exit_status;
+	struct dependent dependent;
+	struct answer answer; /* to exec, then to wait */
+};
+
+static struct exec *find(const struct execs *execs, const char *id)
+{
+	struct exec *exec = execs->first;
+
+	while (exec && strcmp(exec->id, id) != 0)
+		exec = exec->next;
+	return exec;
+}
+
+static struct exec *find_or_refuse(const struct execs *execs, const struct order *order, struct error *err)
+{
+	struct exec *exec = find(execs, order->exec);
+
+	if (!exec)
+		error_set(err, ENOENT, "container \"%s\" has no process \"%s\"", order->id, order->exec);
+	return exec;
+}
+
+static void close_channel(struct exec *exec)
+{
+	loop_remove(&exec->channel);
+	if (exec->channel_fd >= 0)
+		close(exec->channel_fd);
+	exec->channel_fd = -1;
+}
+
+static void exec_free(struct exec *exec)
+{
+	struct exec **link = &exec->all->first;
+
+	while (*link && *link != exec)
+		link = &(*link)->next;
+	if (*link)
+		*link = exec->next;
+	connection_release(&exec->dependent);
+	close_channel(exec);
+	stdio_close(&exec->stdio);
+	if (exec->pidfd >= 0)
+		close(exec->pidfd);
+	plan_free(exec->plan);
+	free(exec->id);
+	free(exec);
+}
+
+/* --- the end ----------------------------------------------------------------------------------------------------- */
+
+static bool is_over(const struct exec *exec)
+{
+	return exec->state == ENDED && !stdio_is_draining(&exec->stdio);
+}
+
+static bool is_abandoned(const struct exec *exec)
+{
+	return !exec->dependent.connection;
+}
+
+/* Tells whoever waits. What nobody can ask for any more goes. */
+static void settle_if_over(struct exec *exec)
+{
+	struct execs *all = exec->all;
+	struct answer answer = {0};
+	int status = exec->exit_status;
+
+	if (!is_over(exec))
+		return;
+	answer_move(&answer, &exec->answer);
+	if (answer.connection || is_abandoned(exec))
+		exec_free(exec);
+	answer_ok(&answer, json_pack("{s:i}", "exitStatus", status));
+	all->changed(all);
+}
+
+static void fail(struct exec *exec, const struct error *err)
+{
+	if (exec->failed)
+		return;
+	exec->failed = true;
+	exec->failure = *err;
+	pidfd_send_signal(exec->pidfd, SIGKILL, NULL, 0);
+}
+
+static void stream_ended(struct stdio *stdio)
+{
+	settle_if_over(stdio->owner);
+}
+
+static void stream_connected(struct stdio *stdio, int code)
+{
+	struct exec *exec = stdio->owner;
+	struct error err;
+
+	if (code == 0)
+		return;
+	error_set(&err, code, "connect stdio: %s", strerror(code));
+	if (exec->state == STARTING)
+		fail(exec, &err);
+}
+
+/* The order that made it came over a connection that has ended: so has whoever stands for it on the host. */
+static void owner_gone(struct dependent *dependent)
+{
+	struct exec *exec = (struct exec *)((char *)dependent - offsetof(struct exec, dependent));
+
+	if (exec->state != ENDED)
+		pidfd_send_signal(exec->pidfd, SIGKILL, NULL, 0);
+	else
+		stdio_close(&exec->stdio);
+	settle_if_over(exec);
+}
+
+static void read_channel(struct exec *exec);
+
+static void failed_to_start(struct exec *exec)
+{
+	struct error err = {.message = "the process ended before it executed its program"};
+	struct execs *all = exec->all;
+	struct answer answer = {0};
+
+	fail(exec, &err);
+	err = exec->failure;
+	answer_move(&answer, &exec->answer);
+	exec_free(exec);
+	answer_error(&answer, &err);
+	all->changed(all);
+}
+
+static void ended(struct exec *exec, int status)
+{
+	/* What it said last comes first: a failure to execute is the answer to exec. */
+	while (exec->channel_fd >= 0)
+		read_channel(exec);
+	if (exec->state == STARTING) {
+		failed_to_start(exec);
+		return;
+	}
+	exec->state = ENDED;
+	exec->exit_status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	stdio_finish(&exec->stdio, WIFSIGNALED(status));
+	settle_if_over(exec);
+}
+
+bool execs_reaped(struct execs *execs, pid_t pid, int status)
+{
+	for (struct exec *exec = execs->first; exec; exec = exec->next) {
+		if (exec->pid == pid && exec->state != ENDED) {
+			ended(exec, status);
+			return true;
+		}
+	}
+	return false;
+}
+
+bool execs_are_over(const struct execs *execs)
+{
+	for (const struct exec *exec = execs->first; exec; exec = exec->next)
+		if (!is_over(exec))
+			return false;
+	return true;
+}
+
+void execs_lose_patience(struct execs *execs)
+{
+	for (struct exec *exec = execs->first; exec; exec = exec->next)
+		stdio_lose_patience(&exec->stdio);
+}
+
+void execs_free(struct execs *execs)
+{
+	while (execs->first) {
+		struct answer answer = {0};
+		int status = execs->first->exit_status;
+
+		answer_move(&answer, &execs->first->answer);
+		exec_free(execs->first);
+		answer_ok(&answer, json_pack("{s:i}", "exitStatus", status));
+	}
+}
+
+/* --- exec -------------------------------------------------------------------------------------------------------- */
+
+/* Its program runs, or it has died without a word: then its status tells. */
+static void channel_closed(struct exec *exec)
+{
+	close_channel(exec);
+	if (exec->failed || exec->state != STARTING)
+		return;
+	exec->state = RUNNING;
+	plan_free(take_pointer(exec->plan));
+	answer_ok(&exec->answer, json_pack("{s:i}", "pid", (int)exec->pid));
+}
+
+static void take_terminal(struct exec *exec, int master)
+{
+	const struct plan_window *window = &exec->plan->window;
+	struct error err;
+
+	if (exec->stdio.terminal >= 0 || !exec->plan->process.terminal) {
+		close(master);
+		return;
+	}
+	if (stdio_open_terminal(&exec->stdio, master, exec->plan->terminal, &err) < 0 ||
+	    (window->columns && stdio_resize(&exec->stdio, window->columns, window->rows, &err) < 0))
+		fail(exec, &err);
+}
+
+static void read_channel(struct exec *exec)
+{
+	struct init_report report = {0};
+	size_t n_fds = 1;
+	int fd = -1;
+	ssize_t n = receive_with_fds(exec->channel_fd, &report, sizeof(report), &fd, &n_fds, MSG_DONTWAIT);
+
+	if (n < 0 && errno == EAGAIN)
+		return;
+	if (n != sizeof(report)) {
+		channel_closed(exec);
+		return;
+	}
+	report.message[sizeof(report.message) - 1] = '\0';
+	if (report.stage == INIT_FAILED) {
+		struct error err = {.code = report.code};
+
+		memcpy(err.message, report.message, sizeof(err.message));
+		fail(exec, &err);
+	}
+	if (n_fds == 1)
+		take_terminal(exec, fd);
+}
+
+static void channel_ready(struct watch *watch, uint32_t events)
+{
+	(void)events;
+	read_channel((struct exec *)((char *)watch - offsetof(struct exec, channel)));
+}
+
+static struct exec *exec_new(struct execs *execs, struct order *order)
+{
+	struct exec *exec = calloc(1, sizeof(*exec));
+
+	if (!exec)
+		return NULL;
+	exec->all = execs;
+	exec->pidfd = exec->channel_fd = -1;
+	exec->channel = (struct watch)WATCH_NONE;
+	exec->dependent.ended = owner_gone;
+	exec->plan = take_pointer(order->plan);
+	stdio_init(&exec->stdio, exec, stream_connected, stream_ended);
+	exec->id = strdup(order->exec);
+	exec->next = execs->first;
+	execs->first = exec;
+	if (exec->id)
+		return exec;
+	exec_free(exec);
+	return NULL;
+}
+
+static bool same_namespace(pid_t pid, const char *name)
+{
+	struct stat theirs, ours;
+	char path[64];
+
+	snprintf(path, sizeof(path), PLACE_PROC "/%d/ns/%s", (int)pid, name);
+	if (stat(path, &theirs) < 0)
+		return true;
+	snprintf(path, sizeof(path), PLACE_PROC "/self/ns/%s", name);
+	return stat(path, &ours) == 0 && theirs.st_ino == ours.st_ino && theirs.st_dev == ours.st_dev;
+}
+
+/* One's own user namespace cannot be entered again. */
+static int namespaces_of(const struct exec_place *place)
+{
+	int flags = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP;
+
+	if (!same_namespace(place->pid, "user"))
+		flags |= CLONE_NEWUSER;
+	if (!same_namespace(place->pid, "time"))
+		flags |= CLONE_NEWTIME;
+	return flags;
+}
+
+static int open_cgroup(int at, const char *path)
+{
+	struct open_how how = {
+	    .flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC,
+	    .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
+	};
+
+	return (int)syscall(SYS_openat2, at, *path ? path : ".", &how, sizeof(how));
+}
+
+/* The cgroup that the container's first process is in now: it may have moved below the container's and divided that
+ * among others, and then nothing can be born in the container's own. */
+static int open_cgroup_of(pid_t pid)
+{
+	cleanup_free char *text = NULL;
+	char path[64], *entry;
+	cleanup_close int root = -1;
+
+	snprintf(path, sizeof(path), PLACE_PROC "/%d/cgroup", (int)pid);
+	if (read_file_at(AT_FDCWD, path, 1u << 16, &text, NULL, NULL) < 0)
+		return -1;
+	entry = strstr(text, "0::/");
+	if (!entry)
+		return -1;
+	entry[strcspn(entry, "\n")] = '\0';
+	root = open(PLACE_CGROUP, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return root < 0 ? -1 : open_cgroup(root, entry + strlen("0::/"));
+}
+
+/* As fork(2), into the cgroup and the process id namespace of the container: a process cannot change that of its own,
+ * only that of its children. */
+static pid_t fork_into(const struct exec_place *place, int cgroup, int *pidfd)
+{
+	static int own = -1;
+	struct clone_args args = {
+	    .flags = CLONE_INTO_CGROUP | CLONE_PIDFD,
+	    .pidfd = (uintptr_t)pidfd,
+	    .exit_signal = SIGCHLD,
+	    .cgroup = (uint64_t)cgroup,
+	};
+	struct error err;
+	pid_t pid;
+	int code;
+
+	if (own < 0)
+		own = open(PLACE_PROC "/self/ns/pid", O_RDONLY | O_CLOEXEC);
+	if (own < 0 || setns(place->pidfd, CLONE_NEWPID) < 0)
+		return -1;
+	pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+	if (pid == 0)
+		return 0;
+	code = errno;
+	if (setns(own, CLONE_NEWPID) < 0) {
+		/* An agent whose children land in a container would be at its mercy. */
+		error_set_errno(&err, "return from a container's pid namespace");
+		boot_fail(&err);
+	}
+	errno = code;
+	return pid;
+}
+
+static pid_t fork_into_cgroup(const struct exec_place *place, const char *below, int *pidfd, struct error *err)
+{
+	cleanup_close int cgroup = open_cgroup(place->cgroup, below ? below : "");
+	pid_t pid;
+
+	if (cgroup < 0)
+		return error_set_errno(err, "open cgroup %s of the container", below ? below : "");
+	pid = fork_into(place, cgroup, pidfd);
+	if (pid < 0 && errno == EBUSY && !below) {
+		close(cgroup);
+		cgroup = open_cgroup_of(place->pid);
+		if (cgroup >= 0)
+			pid = fork_into(place, cgroup, pidfd);
+	}
+	/* The kernel's word for a pid namespace that is coming to its end. */
+	if (pid < 0 && (errno == ENOMEM || errno == ESRCH))
+		return error_set(err, ESRCH, "container not running");
+	if (pid < 0)
+		return error_set_errno(err, "make the process");
+	return pid;
+}
+
+static int start_child(struct exec *exec, const struct exec_place *place, const char *cgroup, const int fds[3],
+		       struct error *err)
+{
+	const struct init_place joined = {
+	    .id = place->id,
+	    .pidfd = place->pidfd,
+	    .namespaces = namespaces_of(place),
+	    .filter = &place->plan->filter,
+	};
+	int sockets[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
+		return error_set_errno(err, "socketpair");
+	exec->channel_fd = sockets[0];
+	exec->pid = fork_into_cgroup(place, cgroup, &exec->pidfd, err);
+	if (exec->pid == 0)
+		init_run_beside(exec->plan, &joined, fds, sockets[1]);
+	close(sockets[1]);
+	if (exec->pid < 0)
+		return -1;
+	exec->channel.ready = channel_ready;
+	if (loop_add(&exec->channel, exec->channel_fd, EPOLLIN) < 0)
+		return error_set_errno(err, "watch the process");
+	return 0;
+}
+
+static void close_all(int fds[3])
+{
+	for (int i = 0; i < 3; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
+static int make(struct exec *exec, const struct exec_place *place, const char *cgroup, struct error *err)
+{
+	static const uint32_t no_streams[STDIO_COUNT];
+	const uint32_t *ports = exec->plan->process.terminal ? no_streams : exec->plan->stdio;
+	int fds[3] = {-1, -1, -1};
+	int status;
+
+	if (plan_inherit(exec->plan, place->plan, err) < 0)
+		return -1;
+	status = stdio_open(&exec->stdio, ports, exec->plan->process.uid, fds, err);
+	if (status == 0)
+		status = start_child(exec, place, cgroup, fds, err);
+	close_all(fds);
+	return status;
+}
+
+int exec_start(struct execs *execs, const struct exec_place *place, struct order *order, struct answer *answer,
+	       struct error *err)
+{
+	struct exec *exec;
+
+	if (find(execs, order->exec))
+		return error_set(err, EEXIST, "exec: container \"%s\" has a process \"%s\" already", order->id,
+				 order->exec);
+	exec = exec_new(execs, order);
+	if (!exec)
+		return error_set(err, ENOMEM, "out of memory");
+	if (make(exec, place, order->cgroup, err) < 0 && exec->pid <= 0) {
+		exec_free(exec);
+		return -1;
+	}
+	if (exec->channel.fd < 0)
+		fail(exec, err); /* goes when it has been reaped */
+	connection_depend(answer, &exec->dependent);
+	answer_move(&exec->answer, answer);
+	return 0;
+}
+
+/* --- wait, kill, resize ------------------------------------------------------------------------------------------ */
+
+int exec_wait(struct execs *execs, const struct order *order, struct answer *answer, struct error *err)
+{
+	struct exec *exec = find_or_refuse(execs, order, err);
+
+	if (!exec)
+		return -1;
+	if (exec->answer.connection)
+		return error_set(err, EBUSY, "another order for process \"%s\" is under way", order->exec);
+	answer_move(&exec->answer, answer);
+	settle_if_over(exec);
+	return 0;
+}
+
+int exec_kill(struct execs *execs, const struct order *order, struct answer *answer, struct error *err)
+{
+	const struct exec *exec = find_or_refuse(execs, order, err);
+
+	if (!exec)
+		return -1;
+	if (exec->state == ENDED || pidfd_send_signal(exec->pidfd, order->signal, NULL, 0) < 0)
+		return error_set(err, ESRCH, "process already finished");
+	answer_ok(answer, NULL);
+	return 0;
+}
+
+int exec_resize(struct execs *execs, const struct order *order, struct answer *answer, struct error *err)
+{
+	struct exec *exec = find_or_refuse(execs, order, err);
+
+	if (!exec || stdio_resize(&exec->stdio, order->columns, order->rows, err) < 0)
+		return -1;
+	answer_ok(answer, NULL);
+	return 0;
+}
