@@ -51,8 +51,7 @@
  *           Starts a further process in the container, under a name that it has not used yet. What the process leaves
  *           open (capabilities, rlimits, oomScoreAdj) is that of the container's own; so is the system call filter.
  *           cgroup (may be absent) is a path below the container's cgroup. Answered when the program has been executed,
- *           with "pid". The process belongs to this connection: when that ends, it is killed. With process.terminal,
- *           stdio is {"terminal": PORT|null, "window": {"width": COLUMNS, "height": ROWS}} (window may be absent).
+ *           with "pid". The process belongs to this connection: when that ends, it is killed.
  *   wait    {"order":"wait", "id": ID, "exec": NAME}
  *           Answered when that process (without exec: the container's own) has ended and all its output has been
  *           written to its streams, with "exitStatus".
@@ -60,6 +59,11 @@
  *           The window of the process's terminal.
  *
  * kill takes "exec" as well.
+ *
+ * Terminals: with process.terminal, in create and in exec, the process gets a terminal of the container's devpts. What
+ * comes from stdio.stdin is typed there, what is written goes to stdio.stdout; both may be one port, a stream in both
+ * directions, and then the end of the input hangs the terminal up as well. stdio.window (may be absent) is
+ * {"width": COLUMNS, "height": ROWS}, and counts before process.consoleSize.
  *
  * File system: one virtio-fs device with the tag AGENT_FS_TAG; its root holds one entry for each export (a directory,
  * or a single file), by export name.

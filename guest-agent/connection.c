@@ -163,8 +163,9 @@ static void dispatch(struct connection *connection)
 		connection_end(connection);
 		return;
 	}
-	/* One at a time: nothing more is read before this is answered. Errors still end the connection. */
-	loop_set(&connection->watch, 0);
+	/* One at a time: nothing more is read before this is answered. That the host has gone still ends the
+	 * connection; vsock calls that EPOLLRDHUP. */
+	loop_set(&connection->watch, EPOLLRDHUP);
 	connection->direct.connection = connection;
 	connection->owed = &connection->direct;
 	handle_order(order, &connection->direct);

@@ -12,7 +12,6 @@
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <linux/capability.h>
@@ -25,8 +24,7 @@
 #include "guest-agent/init.h"
 #include "guest-agent/loop.h"
 #include "guest-agent/places.h"
-#include "guest-agent/relay.h"
-#include "guest-agent/vsock.h"
+#include "guest-agent/stdio.h"
 
 /* Life of a container:
  *
@@ -38,8 +36,6 @@
  *
  * A container that fails in CREATING is never seen by anybody: it goes when init has been reaped, and only then the
  * create order is answered, so that nothing of it is left. */
-#define PATIENCE_SECONDS 2
-
 enum state { CREATING, CREATED, STARTING, RUNNING, STOPPED };
 
 struct container {
@@ -54,11 +50,8 @@ struct container {
 	struct watch channel; /* the agent's end of init's socket */
 	int channel_fd;
 	bool init_ready;
-	struct relay relays[3]; /* by PLAN_STDIN... */
-	int connecting;		/* streams that are not connected yet */
-	struct watch patience;	/* a timer, while output of a killed container waits for its reader */
-	uint64_t moved;		/* by all streams, at the timer's last tick */
-	bool failed;		/* CREATING: failure says why */
+	struct stdio stdio;
+	bool failed; /* CREATING: failure says why */
 	struct error failure;
 	int exit_status;
 	bool settled;
@@ -84,15 +77,6 @@ static struct container *find(const char *id)
 	while (container && strcmp(container->id, id) != 0)
 		container = container->next;
 	return container;
-}
-
-static void end_patience(struct container *container)
-{
-	int fd = container->patience.fd;
-
-	loop_remove(&container->patience);
-	if (fd >= 0)
-		close(fd);
 }
 
 static void stop_watching_cgroup(struct container *container)
@@ -130,10 +114,8 @@ static void container_free(struct container *container)
 	unlink_container(container);
 	execs_free(&container->execs);
 	close_channel(container);
-	end_patience(container);
 	stop_watching_cgroup(container);
-	for (int i = 0; i < 3; i++)
-		relay_stop(&container->relays[i]);
+	stdio_close(&container->stdio);
 	if (container->pidfd >= 0)
 		close(container->pidfd);
 	if (container->cgroup >= 0) {
@@ -146,6 +128,8 @@ static void container_free(struct container *container)
 }
 
 static void exec_changed(struct execs *execs);
+static void stream_connected(struct stdio *stdio, int code);
+static void stream_ended(struct stdio *stdio);
 
 static struct container *container_new(struct order *order)
 {
@@ -155,7 +139,8 @@ static struct container *container_new(struct order *order)
 		return NULL;
 	container->number = ++n_made;
 	container->pidfd = container->cgroup = container->channel_fd = -1;
-	container->channel = container->patience = container->emptied = (struct watch)WATCH_NONE;
+	container->channel = container->emptied = (struct watch)WATCH_NONE;
+	stdio_init(&container->stdio, container, stream_connected, stream_ended);
 	container->plan = take_pointer(order->plan);
 	container->execs.changed = exec_changed;
 	container->id = strdup(order->id);
@@ -194,8 +179,6 @@ static void remove_container(struct container *container)
 	answer_ok(&answer, NULL);
 }
 
-static void begin_patience(struct container *container);
-
 /* The container that stands for the machine has ended: the others go with it, and each gets to say how it ended. */
 static void end_others(void)
 {
@@ -204,10 +187,12 @@ static void end_others(void)
 	for (struct container *other = containers; other; other = other->next) {
 		if (other->settled)
 			continue;
-		if (other->state == STOPPED)
-			begin_patience(other);
-		else
+		if (other->state != STOPPED) {
 			cgroup_kill(other->cgroup, &err);
+			continue;
+		}
+		stdio_lose_patience(&other->stdio);
+		execs_lose_patience(&other->execs);
 	}
 }
 
@@ -223,9 +208,12 @@ static void end_machine_if_settled(void)
 		boot_report(AGENT_REPORT_EXIT, machine_status, &err);
 }
 
-/* The process has ended and all its output is in the streams. The container may be gone afterwards. */
-static void answer_exit(struct container *container);
+static void answer_exit(struct container *container)
+{
+	answer_ok(&container->waiting, json_pack("{s:i}", "exitStatus", container->exit_status));
+}
 
+/* The process has ended and all its output is in the streams. The container may be gone afterwards. */
 static void settle(struct container *container)
 {
 	if (container->stands_for_machine) {
@@ -234,7 +222,6 @@ static void settle(struct container *container)
 		end_others();
 	}
 	container->settled = true;
-	end_patience(container);
 	/* Its mounts went with its last process, and with them what programs had written through shared mappings; this
 	 * is for file systems that somebody else still has mounted. */
 	sync();
@@ -244,75 +231,21 @@ static void settle(struct container *container)
 	end_machine_if_settled();
 }
 
-static bool is_draining(const struct container *container)
-{
-	return container->relays[PLAN_STDIN].active || container->relays[PLAN_STDOUT].active ||
-	       container->relays[PLAN_STDERR].active;
-}
-
 static void settle_if_drained(struct container *container)
 {
-	if (container->state == STOPPED && !container->settled && !is_draining(container) &&
+	if (container->state == STOPPED && !container->settled && !stdio_is_draining(&container->stdio) &&
 	    container->emptied.fd < 0 && execs_are_over(&container->execs))
 		settle(container);
 }
 
-static void stream_ended(struct relay *relay)
+static void stream_ended(struct stdio *stdio)
 {
-	settle_if_drained(relay->owner);
+	settle_if_drained(stdio->owner);
 }
 
 static void exec_changed(struct execs *execs)
 {
 	settle_if_drained((struct container *)((char *)execs - offsetof(struct container, execs)));
-}
-
-static void answer_exit(struct container *container)
-{
-	answer_ok(&container->waiting, json_pack("{s:i}", "exitStatus", container->exit_status));
-}
-
-static uint64_t moved(const struct container *container)
-{
-	return container->relays[PLAN_STDOUT].moved + container->relays[PLAN_STDERR].moved;
-}
-
-/* Nothing has gone on since the last tick: what is left of the output has no reader any more. */
-static void patience_ended(struct watch *watch, uint32_t events)
-{
-	struct container *container = (struct container *)((char *)watch - offsetof(struct container, patience));
-	uint64_t ticks, now = moved(container);
-
-	(void)events;
-	if (read(watch->fd, &ticks, sizeof(ticks)) != sizeof(ticks))
-		return;
-	if (now != container->moved) {
-		container->moved = now;
-		return;
-	}
-	relay_stop(&container->relays[PLAN_STDOUT]);
-	relay_stop(&container->relays[PLAN_STDERR]);
-	settle_if_drained(container);
-}
-
-/* A container that was killed must go, even if whoever reads its output stands still. One that ended by itself waits
- * for its reader, as a process with a pipe would have. */
-static void begin_patience(struct container *container)
-{
-	const struct itimerspec each = {.it_interval.tv_sec = PATIENCE_SECONDS, .it_value.tv_sec = PATIENCE_SECONDS};
-	int fd;
-
-	if (container->patience.fd >= 0)
-		return;
-	fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	container->moved = moved(container);
-	container->patience.ready = patience_ended;
-	if (fd < 0 || timerfd_settime(fd, 0, &each, NULL) < 0 || loop_add(&container->patience, fd, EPOLLIN) < 0) {
-		if (fd >= 0)
-			close(fd);
-		relay_stop(&container->relays[PLAN_STDOUT]);
-		relay_stop(&container->relays[PLAN_STDERR]);
-	}
 }
 
 /* --- processes that are left ------------------------------------------------------------------------------------- */
@@ -393,13 +326,8 @@ static void init_ended(struct container *container, int status)
 		end_leftovers(container);
 	/* All other processes of it have been killed by now. Input that nobody read is lost, as in a pipe.
 	 */
-	relay_stop(&container->relays[PLAN_STDIN]);
-	relay_finish(&container->relays[PLAN_STDOUT]);
-	relay_finish(&container->relays[PLAN_STDERR]);
-	/* Only now: a stream that ends settles a stopped container, and that may be its last moment. */
+	stdio_finish(&container->stdio, WIFSIGNALED(status));
 	container->state = STOPPED;
-	if (WIFSIGNALED(status) && is_draining(container))
-		begin_patience(container);
 	execs_lose_patience(&container->execs);
 	settle_if_drained(container);
 }
@@ -423,7 +351,8 @@ static void finish_creating(struct container *container)
 	struct error err;
 	json_t *more;
 
-	if (container->state != CREATING || container->failed || !container->init_ready || container->connecting > 0)
+	if (container->state != CREATING || container->failed || !container->init_ready ||
+	    container->stdio.connecting > 0)
 		return;
 	/* Only now: what mounts its disks is in the cgroup already, and nothing of the container has run. */
 	if (device_filter_attach(container->cgroup, container->plan->device_rules, container->plan->n_device_rules,
@@ -439,67 +368,19 @@ static void finish_creating(struct container *container)
 	answer_ok(&container->answer, more);
 }
 
-static void stream_connected(struct relay *relay, int code)
+/* A container that runs goes on without the stream. */
+static void stream_connected(struct stdio *stdio, int code)
 {
-	struct container *container = relay->owner;
+	struct container *container = stdio->owner;
 	struct error err;
 
-	container->connecting--;
 	if (code == 0) {
 		finish_creating(container);
 		return;
 	}
 	error_set(&err, code, "connect stdio: %s", strerror(code));
-	relay_stop(relay);
-	fail_creating(container, &err);
-}
-
-/* One stream: a pipe that the container's user owns, so that /dev/stdout can be opened again, and a relay between its
- * other end and the host. Returns the container's end. */
-static int make_stream(struct container *container, int which, struct error *err)
-{
-	struct relay *relay = &container->relays[which];
-	bool input = which == PLAN_STDIN;
-	int pipe_fds[2], socket, status;
-	cleanup_close int theirs = -1;
-	cleanup_close int ours = -1;
-
-	if (pipe2(pipe_fds, O_CLOEXEC) < 0)
-		return error_set_errno(err, "pipe");
-	theirs = pipe_fds[input ? 0 : 1];
-	ours = pipe_fds[input ? 1 : 0];
-	if (fchown(theirs, container->plan->process.uid, (gid_t)-1) < 0 || set_nonblocking(ours, true) < 0)
-		return error_set_errno(err, "pipe");
-	socket = vsock_connect_later(container->plan->stdio[which], err);
-	if (socket < 0)
-		return -1;
-	relay->owner = container;
-	relay->connected = stream_connected;
-	relay->ended = stream_ended;
-	status = input ? relay_start(relay, socket, take_fd(&ours), true, err)
-		       : relay_start(relay, take_fd(&ours), socket, false, err);
-	if (status < 0)
-		return -1;
-	container->connecting++;
-	return take_fd(&theirs);
-}
-
-/* The container's three descriptors. Two outputs with one port are one pipe, so that their order is kept. */
-static int make_streams(struct container *container, int fds[3], struct error *err)
-{
-	const uint32_t *ports = container->plan->stdio;
-
-	for (int i = 0; i < 3; i++) {
-		if (ports[i] == 0)
-			fds[i] = open(PLACE_NULL, O_RDWR | O_CLOEXEC);
-		else if (i == PLAN_STDERR && ports[i] == ports[PLAN_STDOUT])
-			fds[i] = fcntl(fds[PLAN_STDOUT], F_DUPFD_CLOEXEC, 3);
-		else
-			fds[i] = make_stream(container, i, err);
-		if (fds[i] < 0)
-			return ports[i] == 0 ? error_set_errno(err, "open " PLACE_NULL) : -1;
-	}
-	return 0;
+	if (container->state == CREATING)
+		fail_creating(container, &err);
 }
 
 static void channel_ready(struct watch *watch, uint32_t events)
@@ -578,7 +459,7 @@ static int make(struct container *container, struct error *err)
 	container->cgroup = cgroup_create(container->number, err);
 	if (container->cgroup < 0)
 		return -1;
-	status = make_streams(container, stdio, err);
+	status = stdio_open(&container->stdio, container->plan->stdio, container->plan->process.uid, stdio, err);
 	if (status == 0)
 		status = start_init(container, stdio, err);
 	close_all(stdio);

@@ -248,7 +248,7 @@ static void take_terminal(struct exec *exec, int master)
 		close(master);
 		return;
 	}
-	if (stdio_open_terminal(&exec->stdio, master, exec->plan->terminal, &err) < 0 ||
+	if (stdio_open_terminal(&exec->stdio, master, exec->plan->stdio, &err) < 0 ||
 	    (window->columns && stdio_resize(&exec->stdio, window->columns, window->rows, &err) < 0))
 		fail(exec, &err);
 }

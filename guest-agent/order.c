@@ -15,6 +15,16 @@ static int parse_create(json_t *json, struct order *order, struct error *err)
 	return order->plan ? 0 : -1;
 }
 
+static int parse_flag(json_t *json, const char *name, bool *flag, struct error *err)
+{
+	const json_t *value = json_object_get(json, name);
+
+	*flag = json_is_true(value);
+	if (value && !json_is_boolean(value) && !json_is_null(value))
+		return error_set(err, EINVAL, "order: %s must be true or false", name);
+	return 0;
+}
+
 /* "exec" names a process beside the container's own one. */
 static int parse_exec_id(json_t *json, struct order *order, struct error *err)
 {
@@ -34,6 +44,8 @@ static int parse_exec(json_t *json, struct order *order, struct error *err)
 	if (!order->exec)
 		return error_set(err, EINVAL, "exec: the name of the process is missing");
 	order->cgroup = json_string_value(json_object_get(json, "cgroup"));
+	if (parse_flag(json, "ignorePaused", &order->ignore_paused, err) < 0)
+		return -1;
 	order->plan = plan_new_exec(json, err);
 	return order->plan ? 0 : -1;
 }
@@ -55,16 +67,6 @@ static int parse_nothing(json_t *json, struct order *order, struct error *err)
 	(void)json;
 	(void)order;
 	(void)err;
-	return 0;
-}
-
-static int parse_flag(json_t *json, const char *name, bool *flag, struct error *err)
-{
-	const json_t *value = json_object_get(json, name);
-
-	*flag = json_is_true(value);
-	if (value && !json_is_boolean(value) && !json_is_null(value))
-		return error_set(err, EINVAL, "order: %s must be true or false", name);
 	return 0;
 }
 

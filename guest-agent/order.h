@@ -34,6 +34,7 @@ struct order {
 	int64_t time;		/* create: the host's clock, nanoseconds since 1970; 0: not given */
 	int signal;		/* kill */
 	bool all;		/* kill */
+	bool ignore_paused;	/* exec */
 	bool force;		/* delete */
 };
 

@@ -239,12 +239,12 @@ static int read_stdio(struct plan *plan, const json_t *stdio, const json_t *proc
 	for (int i = 0; i < 3; i++)
 		if (read_port(stdio, names[i], &plan->stdio[i], err) < 0)
 			return -1;
-	if (read_port(stdio, "terminal", &plan->terminal, err) < 0 ||
-	    read_window(&plan->window, json_object_get(process, "consoleSize"), err) < 0 ||
+	if (read_window(&plan->window, json_object_get(process, "consoleSize"), err) < 0 ||
 	    read_window(&plan->window, json_object_get(stdio, "window"), err) < 0)
 		return -1;
-	if (plan->stdio[PLAN_STDIN] && (plan->stdio[PLAN_STDIN] == plan->stdio[PLAN_STDOUT] ||
-					plan->stdio[PLAN_STDIN] == plan->stdio[PLAN_STDERR]))
+	if (plan->stdio[PLAN_STDIN] && !plan->process.terminal &&
+	    (plan->stdio[PLAN_STDIN] == plan->stdio[PLAN_STDOUT] ||
+	     plan->stdio[PLAN_STDIN] == plan->stdio[PLAN_STDERR]))
 		return error_set(err, EINVAL, "order: stdio.stdin cannot share a stream with an output");
 	return 0;
 }
@@ -286,8 +286,8 @@ static int read_order(struct plan *plan, const json_t *order, struct error *err)
 	plan->stands_for_machine = json_is_true(json_object_get(order, "machine"));
 	plan->hostname = name_or_null(spec, "hostname");
 	plan->domainname = name_or_null(spec, "domainname");
-	if (read_stdio(plan, json_object_get(order, "stdio"), json_object_get(spec, "process"), err) < 0 ||
-	    read_process(plan, json_object_get(spec, "process"), err) < 0 ||
+	if (read_process(plan, json_object_get(spec, "process"), err) < 0 ||
+	    read_stdio(plan, json_object_get(order, "stdio"), json_object_get(spec, "process"), err) < 0 ||
 	    plan_mounts(plan, json_object_get(spec, "mounts"), json_object_get(order, "mounts"), err) < 0)
 		return -1;
 	if (plan_linux(plan, json_object_get(spec, "linux"), json_object_get(order, "namespaces"), err) < 0)

@@ -89,8 +89,8 @@ struct plan {
 	struct syscall_filter filter;
 
 	bool stands_for_machine; /* its end is the machine's */
-	uint32_t stdio[3];	 /* host port of each stream; 0: /dev/null. Equal ports are one stream. */
-	uint32_t terminal;	 /* the same of process.terminal; 0: nobody is at the other end */
+	uint32_t stdio[3];	 /* host port of each stream; 0: /dev/null. Equal ports are one stream. Of
+				  * a terminal, stderr is none. */
 	struct plan_window window;
 
 	json_t *warnings; /* array of texts: what the spec wants to be warned about rather than refused */

@@ -74,7 +74,7 @@ static void stream_ended(struct relay *relay)
 {
 	struct stdio *stdio = relay->owner;
 
-	if (stdio->terminal >= 0)
+	if (stdio->terminal >= 0 && (stdio->both_ways || relay == &stdio->relays[STDIO_OUT]))
 		hang_up(stdio);
 	if (!stdio_is_draining(stdio))
 		end_patience(stdio);
@@ -216,43 +216,63 @@ static int check_master(int master, struct error *err)
 	return 0;
 }
 
+/* Each relay owns what it has: copies of the master, and of the socket where that serves both. */
 static int start_terminal_relay(struct stdio *stdio, int which, int socket, int master, struct error *err)
 {
 	struct relay *relay = &stdio->relays[which];
-	int socket_copy = fcntl(socket, F_DUPFD_CLOEXEC, 3), master_copy = fcntl(master, F_DUPFD_CLOEXEC, 3);
+	int copy = fcntl(master, F_DUPFD_CLOEXEC, 3);
 
-	if (socket_copy < 0 || master_copy < 0) {
+	if (copy < 0) {
 		error_set_errno(err, "dup");
-		cleanup_close_fd(&socket_copy);
-		cleanup_close_fd(&master_copy);
+		close(socket);
 		return -1;
 	}
 	relay->owner = stdio;
 	relay->connected = stream_connected;
 	relay->ended = stream_ended;
-	if (which == STDIO_IN ? relay_start(relay, socket_copy, master_copy, true, err) < 0
-			      : relay_start(relay, master_copy, socket_copy, false, err) < 0)
+	if (which == STDIO_IN ? relay_start(relay, socket, copy, true, err) < 0
+			      : relay_start(relay, copy, socket, false, err) < 0)
 		return -1;
 	stdio->connecting++;
 	return 0;
 }
 
-int stdio_open_terminal(struct stdio *stdio, int master, uint32_t port, struct error *err)
+static int connect_terminal(struct stdio *stdio, int master, const uint32_t ports[STDIO_COUNT], struct error *err)
+{
+	cleanup_close int both = -1;
+
+	for (int i = STDIO_IN; i <= STDIO_OUT; i++) {
+		int socket;
+
+		if (ports[i] == 0)
+			continue;
+		if (both >= 0)
+			socket = fcntl(both, F_DUPFD_CLOEXEC, 3);
+		else
+			socket = vsock_connect_later(ports[i], err);
+		if (socket < 0)
+			return both >= 0 ? error_set_errno(err, "dup") : -1;
+		if (i == STDIO_IN && ports[STDIO_OUT] == ports[i]) {
+			both = fcntl(socket, F_DUPFD_CLOEXEC, 3);
+			stdio->both_ways = true;
+		}
+		if (start_terminal_relay(stdio, i, socket, master, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+int stdio_open_terminal(struct stdio *stdio, int master, const uint32_t ports[STDIO_COUNT], struct error *err)
 {
 	cleanup_close int ours = master;
-	cleanup_close int socket = -1;
 
 	if (check_master(ours, err) < 0)
 		return -1;
 	stdio->slave = ioctl(ours, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (stdio->slave < 0)
 		return error_set_errno(err, "open the terminal");
-	if (port != 0) {
-		socket = vsock_connect_later(port, err);
-		if (socket < 0 || start_terminal_relay(stdio, STDIO_IN, socket, ours, err) < 0 ||
-		    start_terminal_relay(stdio, STDIO_OUT, socket, ours, err) < 0)
-			return -1;
-	}
+	if (connect_terminal(stdio, ours, ports, err) < 0)
+		return -1;
 	stdio->terminal = take_fd(&ours);
 	return 0;
 }

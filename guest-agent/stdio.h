@@ -18,6 +18,7 @@ struct stdio {
 	struct relay relays[STDIO_COUNT];
 	int connecting;	       /* streams that are not connected yet */
 	bool quiet;	       /* no callbacks now */
+	bool both_ways;	       /* one stream for input and output */
 	int terminal;	       /* -1, or the master of its terminal, for the window size */
 	int slave;	       /* held open, so that a terminal that nobody has open for a moment is not at its end */
 	struct watch patience; /* a timer, while output of a killed process waits for its reader */
@@ -41,9 +42,10 @@ void stdio_init(struct stdio *stdio, void *owner, void (*connected)(struct stdio
 int stdio_open(struct stdio *stdio, const uint32_t ports[STDIO_COUNT], uid_t user, int fds[STDIO_COUNT],
 	       struct error *err);
 
-/* Begins to connect a terminal to the host's port. Takes over the master, which comes from a container and is looked
- * at first. The terminal hangs up when the stream ends. */
-int stdio_open_terminal(struct stdio *stdio, int master, uint32_t port, struct error *err);
+/* Begins to connect a terminal to the host's ports of stdin and stdout. Takes over the master, which comes from a
+ * container and is looked at first. The terminal hangs up when nobody reads what it shows any more, or when the one
+ * stream that serves both directions ends. */
+int stdio_open_terminal(struct stdio *stdio, int master, const uint32_t ports[STDIO_COUNT], struct error *err);
 
 int stdio_resize(struct stdio *stdio, unsigned columns, unsigned rows, struct error *err);
 

@@ -38,13 +38,17 @@ int vmm_control_connect(int folder, const char *name, struct error *err)
 	return socket_connect_in(folder, name, "the virtual machine", err);
 }
 
-static int control_call(int control, struct watch *watch, const struct vmm_request *request, const int *fd,
-			struct vmm_reply *reply, struct error *err)
+static int control_send(int control, const struct vmm_request *request, const int *fd, struct error *err)
+{
+	if (send_with_fds(control, request, sizeof(*request), fd, fd ? 1 : 0, MSG_DONTWAIT) < 0)
+		return error_set_errno(err, "send a request to the virtual machine");
+	return 0;
+}
+
+static int control_receive(int control, struct watch *watch, struct vmm_reply *reply, struct error *err)
 {
 	ssize_t n;
 
-	if (send_with_fds(control, request, sizeof(*request), fd, fd ? 1 : 0, MSG_DONTWAIT) < 0)
-		return error_set_errno(err, "send a request to the virtual machine");
 	if (watch_wait(watch, control, POLLIN, err) < 0)
 		return -1;
 	n = recv(control, reply, sizeof(*reply), MSG_DONTWAIT);
@@ -52,6 +56,44 @@ static int control_call(int control, struct watch *watch, const struct vmm_reque
 		return error_set_errno(err, "receive from the virtual machine");
 	if (n != sizeof(*reply))
 		return error_set(err, ECONNRESET, "the virtual machine ended the connection");
+	return 0;
+}
+
+static int control_call(int control, struct watch *watch, const struct vmm_request *request, const int *fd,
+			struct vmm_reply *reply, struct error *err)
+{
+	return control_send(control, request, fd, err) < 0 ? -1 : control_receive(control, watch, reply, err);
+}
+
+int vmm_control_stream(int control, struct watch *watch, int fd, uint32_t flags, uint32_t *port, struct error *err)
+{
+	struct vmm_request request = {.version = VMM_CONTROL_VERSION, .operation = VMM_STREAM, .flags = flags};
+	struct vmm_reply reply = {0};
+
+	if (control_call(control, watch, &request, &fd, &reply, err) < 0)
+		return -1;
+	if (reply.error)
+		return error_set(err, (int)reply.error, "hand a stream to the virtual machine: %s",
+				 strerror((int)reply.error));
+	*port = reply.value;
+	return 0;
+}
+
+int vmm_control_drain(int control, uint32_t port, struct error *err)
+{
+	struct vmm_request request = {.version = VMM_CONTROL_VERSION, .operation = VMM_DRAIN, .port = port};
+
+	return control_send(control, &request, NULL, err);
+}
+
+int vmm_control_drained(int control, struct watch *watch, struct error *err)
+{
+	struct vmm_reply reply = {0};
+
+	if (control_receive(control, watch, &reply, err) < 0)
+		return -1;
+	if (reply.error)
+		return error_set(err, (int)reply.error, "wait for a stream: %s", strerror((int)reply.error));
 	return 0;
 }
 
@@ -217,19 +259,29 @@ static void pass_warnings_on(const json_t *answer)
 	}
 }
 
-int agent_order(int agent, struct watch *watch, const char *order, size_t size, json_t **answer, struct error *err)
+static int note_failure(struct watch *watch)
+{
+	if (watch->event == WATCH_NOTHING)
+		watch->event = WATCH_FAILURE;
+	return -1;
+}
+
+int agent_send(int agent, struct watch *watch, const char *order, size_t size, struct error *err)
+{
+	watch->event = WATCH_NOTHING;
+	if (size > AGENT_MESSAGE_MAX)
+		return error_set(err, EMSGSIZE, "order to the agent: %zu bytes are too many", size);
+	return send_message(agent, watch, order, size, err) < 0 ? note_failure(watch) : 0;
+}
+
+int agent_receive(int agent, struct watch *watch, json_t **answer, struct error *err)
 {
 	json_t *received = NULL;
 	int result = 0;
 
 	watch->event = WATCH_NOTHING;
-	if (size > AGENT_MESSAGE_MAX)
-		return error_set(err, EMSGSIZE, "order to the agent: %zu bytes are too many", size);
-	if (send_message(agent, watch, order, size, err) < 0 || receive_answer(agent, watch, &received, err) < 0) {
-		if (watch->event == WATCH_NOTHING)
-			watch->event = WATCH_FAILURE;
-		return -1;
-	}
+	if (receive_answer(agent, watch, &received, err) < 0)
+		return note_failure(watch);
 	if (!json_is_true(json_object_get(received, "ok")))
 		result = refusal(received, err);
 	else
@@ -238,6 +290,11 @@ int agent_order(int agent, struct watch *watch, const char *order, size_t size, 
 		*answer = json_incref(received);
 	json_decref(received);
 	return result;
+}
+
+int agent_order(int agent, struct watch *watch, const char *order, size_t size, json_t **answer, struct error *err)
+{
+	return agent_send(agent, watch, order, size, err) < 0 ? -1 : agent_receive(agent, watch, answer, err);
 }
 
 int agent_start(int agent, struct watch *watch, const char *id, struct error *err)
@@ -250,12 +307,35 @@ int agent_start(int agent, struct watch *watch, const char *id, struct error *er
 	return agent_order(agent, watch, order, strlen(order), NULL, err);
 }
 
-int agent_kill(int agent, struct watch *watch, const char *id, int signal, int all, struct error *err)
+/* "exec":"NAME", or nothing. Names of processes are made by hull and hold nothing that JSON would escape either. */
+static void format_exec(char *text, size_t size, const char *exec)
+{
+	*text = '\0';
+	if (exec)
+		snprintf(text, size, "\"exec\":\"%s\",", exec);
+}
+
+int agent_kill(int agent, struct watch *watch, const char *id, const char *exec, int signal, int all, struct error *err)
 {
 	cleanup_free char *order = NULL;
+	char process[128];
 
-	if (asprintf(&order, "{\"order\":\"kill\",\"id\":\"%s\",\"signal\":%d,\"all\":%s}", id, signal,
+	format_exec(process, sizeof(process), exec);
+	if (asprintf(&order, "{\"order\":\"kill\",\"id\":\"%s\",%s\"signal\":%d,\"all\":%s}", id, process, signal,
 		     all ? "true" : "false") < 0)
+		return error_set(err, ENOMEM, "make an order");
+	return agent_order(agent, watch, order, strlen(order), NULL, err);
+}
+
+int agent_resize(int agent, struct watch *watch, const char *id, const char *exec, unsigned columns, unsigned rows,
+		 struct error *err)
+{
+	cleanup_free char *order = NULL;
+	char process[128];
+
+	format_exec(process, sizeof(process), exec);
+	if (asprintf(&order, "{\"order\":\"resize\",\"id\":\"%s\",%s\"width\":%u,\"height\":%u}", id, process, columns,
+		     rows) < 0)
 		return error_set(err, ENOMEM, "make an order");
 	return agent_order(agent, watch, order, strlen(order), NULL, err);
 }

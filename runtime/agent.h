@@ -20,6 +20,14 @@ int socket_connect_in(int folder, const char *name, const char *whom, struct err
 /* Asks the VMM for its VMM_STATUS_* bits. */
 int vmm_control_status(int control, struct watch *watch, uint32_t *status, struct error *err);
 
+/* Registers a stream of VMM_STREAM_IN or VMM_STREAM_OUT (or both) for this connection, at a port that the VMM chooses.
+ * The descriptor stays the caller's. */
+int vmm_control_stream(int control, struct watch *watch, int fd, uint32_t flags, uint32_t *port, struct error *err);
+
+/* Sends VMM_DRAIN; the reply, when the stream is delivered, is to be taken by vmm_control_drained. */
+int vmm_control_drain(int control, uint32_t port, struct error *err);
+int vmm_control_drained(int control, struct watch *watch, struct error *err);
+
 /* Connects to the agent: waits until the guest has come up. Returns a stream or -1. */
 int agent_connect(int control, struct watch *watch, struct error *err);
 
@@ -28,6 +36,13 @@ int agent_connect(int control, struct watch *watch, struct error *err);
  * release. Returns 0 or -1. */
 int agent_order(int agent, struct watch *watch, const char *order, size_t size, json_t **answer, struct error *err);
 
-/* The simple orders. */
+/* The two halves of agent_order: for an answer that takes its time. */
+int agent_send(int agent, struct watch *watch, const char *order, size_t size, struct error *err);
+int agent_receive(int agent, struct watch *watch, json_t **answer, struct error *err);
+
+/* The simple orders. exec names a process beside the container's own one, or is NULL. */
 int agent_start(int agent, struct watch *watch, const char *id, struct error *err);
-int agent_kill(int agent, struct watch *watch, const char *id, int signal, int all, struct error *err);
+int agent_kill(int agent, struct watch *watch, const char *id, const char *exec, int signal, int all,
+	       struct error *err);
+int agent_resize(int agent, struct watch *watch, const char *id, const char *exec, unsigned columns, unsigned rows,
+		 struct error *err);

@@ -37,12 +37,13 @@ struct command {
 	const struct flag *flags; /* NULL: none */
 	const void *defaults;	  /* the options structure before the flags are read; NULL without flags */
 	size_t options_size;
+	enum options_order order; /* OPTIONS_FIRST: what follows the first argument is somebody else's command line */
 	int min_arguments, max_arguments;
 	/* Returns the exit status, or -1 with err set: exit status 1. */
 	int (*run)(const struct invocation *invocation, struct error *err);
 };
 
-#define COMMAND_OPTIONS_MAX 128 /* bytes; at least every options_size */
+#define COMMAND_OPTIONS_MAX 256 /* bytes; at least every options_size */
 
-extern const struct command command_create, command_delete, command_doctor, command_features, command_kill,
-    command_list, command_run, command_spec, command_start, command_state;
+extern const struct command command_create, command_delete, command_doctor, command_exec, command_features,
+    command_kill, command_list, command_proxy, command_run, command_spec, command_start, command_state;

@@ -22,6 +22,7 @@
 #include "runtime/disks.h"
 #include "runtime/exports.h"
 #include "runtime/limits.h"
+#include "runtime/pid_file.h"
 #include "runtime/report.h"
 #include "runtime/signals.h"
 #include "runtime/spec.h"
@@ -346,16 +347,6 @@ static int start_in_guest(struct launch *launch, struct error *err)
 	return machine_has_exited(launch->machine.vmm.pidfd, launch->result) ? 0 : -1;
 }
 
-static int write_pid_file(const char *path, pid_t pid, struct error *err)
-{
-	char text[16];
-
-	snprintf(text, sizeof(text), "%d", (int)pid);
-	if (write_file_atomically_at(AT_FDCWD, path, text, strlen(text), 0644, err) < 0)
-		return error_prefix(err, "--pid-file");
-	return 0;
-}
-
 static int bring_up(const struct launch_options *options, struct materials *materials, struct launch *launch,
 		    struct error *err)
 {
@@ -366,7 +357,7 @@ static int bring_up(const struct launch_options *options, struct materials *mate
 		return -1;
 	if (options->start && start_in_guest(launch, err) < 0)
 		return -1;
-	if (options->pid_file && write_pid_file(options->pid_file, launch->machine.vmm.pid, err) < 0)
+	if (options->pid_file && pid_file_write(options->pid_file, launch->machine.vmm.pid, err) < 0)
 		return -1;
 	state->stage = options->start ? STATE_STARTED : STATE_CREATED;
 	if (container_save(&launch->container, err) < 0 || machine_let_go(&launch->machine, err) < 0) {

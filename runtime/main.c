@@ -24,7 +24,7 @@
 #define FAILURE 1
 
 static const struct command *const commands[] = {
-    &command_create, &command_start, &command_run,  &command_state,  &command_kill,
+    &command_create, &command_start, &command_run,  &command_exec,   &command_state,	&command_kill,
     &command_delete, &command_list,  &command_spec, &command_doctor, &command_features,
 };
 
@@ -35,8 +35,8 @@ static const struct {
 	const char *name;
 	int status;
 } not_yet[] = {
-    {"exec", 255},	 {"ps", FAILURE},     {"pause", FAILURE},      {"resume", FAILURE},
-    {"update", FAILURE}, {"events", FAILURE}, {"checkpoint", FAILURE}, {"restore", FAILURE},
+    {"ps", FAILURE},	 {"pause", FAILURE},	  {"resume", FAILURE},	{"update", FAILURE},
+    {"events", FAILURE}, {"checkpoint", FAILURE}, {"restore", FAILURE},
 };
 
 static const struct flag global_flags[] = {
@@ -149,7 +149,7 @@ static int run_command(const struct command *command, const struct global_option
 		return error_set(err, EOVERFLOW, "options of %s", command->name);
 	if (command->defaults)
 		memcpy(options, command->defaults, command->options_size);
-	if (options_parse(command->flags ? command->flags : no_flags, OPTIONS_ANYWHERE, &argc, argv, options, &help,
+	if (options_parse(command->flags ? command->flags : no_flags, command->order, &argc, argv, options, &help,
 			  err) < 0)
 		return -1;
 	if (help)
@@ -166,7 +166,8 @@ static const struct command *find_command(const char *name)
 	for (size_t i = 0; i < N_COMMANDS; i++)
 		if (strcmp(commands[i]->name, name) == 0)
 			return commands[i];
-	return NULL;
+	/* Called by hull itself. */
+	return strcmp(name, command_proxy.name) == 0 ? &command_proxy : NULL;
 }
 
 /* Returns the exit status to report an unknown verb with. */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/io.h"
@@ -31,6 +32,17 @@ static int parse_switch(const char *text, bool *value)
 	return -1;
 }
 
+static int append(struct flag_list *list, const char *text)
+{
+	const char **larger = realloc(list->items, (list->n + 1) * sizeof(*larger));
+
+	if (!larger)
+		return -1;
+	list->items = larger;
+	larger[list->n++] = text;
+	return 0;
+}
+
 static int store(const struct flag *flag, const char *text, void *values, struct error *err)
 {
 	void *place = (char *)values + flag->offset;
@@ -51,6 +63,8 @@ static int store(const struct flag *flag, const char *text, void *values, struct
 					 flag->name);
 		*(unsigned *)place = (unsigned)number;
 		return 0;
+	case FLAG_LIST:
+		return append(place, text) < 0 ? error_set_errno(err, "flag -%s", flag->name) : 0;
 	}
 	return error_set(err, EINVAL, "flag -%s has no kind", flag->name);
 }

@@ -14,6 +14,13 @@ enum flag_kind {
 	FLAG_SWITCH, /* bool */
 	FLAG_TEXT,   /* const char *, points into argv */
 	FLAG_NUMBER, /* unsigned */
+	FLAG_LIST,   /* struct flag_list: may be given several times */
+};
+
+/* The values of a flag in their order; they point into argv, the array stays until the process ends. */
+struct flag_list {
+	const char **items;
+	size_t n;
 };
 
 /* A flag and where its value goes: `offset` bytes into the structure given to options_parse. */

@@ -118,12 +118,12 @@ static int tie_to_parent(const struct lifeline *lifeline)
 
 /* Handlers end with the execve; that some signals may stay ignored does no harm to programs in a session of their own.
  */
-static int unblock_signals(void)
+static int set_blocked_signals(const struct spawn *spawn)
 {
 	sigset_t none;
 
 	sigemptyset(&none);
-	return sigprocmask(SIG_SETMASK, &none, NULL);
+	return sigprocmask(SIG_SETMASK, spawn->blocked ? spawn->blocked : &none, NULL);
 }
 
 static int use_null_device(void)
@@ -177,8 +177,8 @@ static int be_born(void *argument)
 	birth->step = "tie it to its parent";
 	if (spawn->lifeline && tie_to_parent(spawn->lifeline) < 0)
 		goto fail;
-	birth->step = "unblock signals";
-	if (unblock_signals() < 0)
+	birth->step = "set blocked signals";
+	if (set_blocked_signals(spawn) < 0)
 		goto fail;
 	for (int i = 0; i < 2; i++)
 		if (spawn->own_id[i])

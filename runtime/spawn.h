@@ -1,9 +1,10 @@
 /*
- * Starting hull-vmm and hull-fsd: a session of their own, /dev/null for stdin, stdout and stderr, no blocked signals,
- * no descriptor but those meant for them.
+ * Starting hull-vmm, hull-fsd and proxies: a session of their own, /dev/null for stdin, stdout and stderr, no
+ * descriptor but those meant for them.
  */
 #pragma once
 
+#include <signal.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -60,6 +61,7 @@ struct spawn {
 	const struct arguments *arguments;
 	const struct descriptors *keep;
 	const struct lifeline *lifeline; /* or NULL */
+	const sigset_t *blocked;	 /* signals that are blocked from its first moment on, or NULL: none */
 	int cgroup;			 /* descriptor of the cgroup it begins in, or -1: ours */
 	char *own_id[2]; /* words of arguments, SPAWN_ID_SIZE bytes, that become SPAWN_ID_BASE + its pid; or NULL */
 };

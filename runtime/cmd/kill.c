@@ -41,7 +41,7 @@ static int deliver(const struct container *container, int signal, bool all, stru
 		return -1;
 	result = attach_agent(&attachment, err);
 	if (result == 0)
-		result = agent_kill(attachment.agent, &attachment.watch, container->id, signal, all, err);
+		result = agent_kill(attachment.agent, &attachment.watch, container->id, NULL, signal, all, err);
 	if (result < 0 && (err->code == ESRCH || attachment.watch.event == WATCH_VMM_ENDED))
 		return error_set(err, ESRCH, "os: process already finished");
 	return result;
@@ -71,7 +71,7 @@ static int kill_in_guest(const struct container *container, bool all, struct err
 	if (is_exiting(&attachment))
 		return error_set(err, ESRCH, "the process has ended already");
 	if (attach_agent(&attachment, err) < 0 ||
-	    agent_kill(attachment.agent, &attachment.watch, container->id, SIGKILL, all, err) < 0)
+	    agent_kill(attachment.agent, &attachment.watch, container->id, NULL, SIGKILL, all, err) < 0)
 		return -1;
 	for (int waited = 0; waited < KILL_TIMEOUT_SECONDS * 1000; waited += POLL_MS)
 		if (poll(&ended, 1, POLL_MS) == 1 || is_exiting(&attachment))

@@ -62,7 +62,8 @@ static void forward(struct launch *launch, int signals)
 		return;
 	report_debug("passing signal %s on", signal_name((int)info.ssi_signo));
 	watch_set_timeout(&launch->watch, SIGNAL_TIMEOUT);
-	if (agent_kill(launch->agent, &launch->watch, launch->container.id, (int)info.ssi_signo, false, &err) == 0)
+	if (agent_kill(launch->agent, &launch->watch, launch->container.id, NULL, (int)info.ssi_signo, false, &err) ==
+	    0)
 		return;
 	/* That the container is just ending is no news. */
 	if (launch->watch.event != WATCH_VMM_ENDED && err.code != ESRCH)

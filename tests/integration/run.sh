@@ -15,6 +15,7 @@ core=(
 	"devices 400"
 	"agent 600"
 	"lifecycle 900"
+	"exec 900"
 	"files 600"
 	"disks 600"
 	"compare 900"
@@ -28,6 +29,7 @@ long=(
 	"streams 1800"
 	"debian 1800"
 	"crash 1800"
+	"exec_many 1800"
 	"many 3000"
 )
 

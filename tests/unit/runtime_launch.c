@@ -382,7 +382,7 @@ static void test_create_start_kill(void **state)
 	assert_int_equal(attach(&container, 5, &attachment, &err), 0);
 	assert_int_equal(attach_agent(&attachment, &err), 0);
 	assert_int_equal(agent_start(attachment.agent, &attachment.watch, "c", &err), 0);
-	assert_int_equal(agent_kill(attachment.agent, &attachment.watch, "c", SIGTERM, false, &err), 0);
+	assert_int_equal(agent_kill(attachment.agent, &attachment.watch, "c", NULL, SIGTERM, false, &err), 0);
 	attachment_release(&attachment);
 	assert_int_equal(child_wait(&made.machine.vmm), 137);
 	assert_int_equal(container_status(&container), CONTAINER_STOPPED);
