@@ -13,7 +13,7 @@
  *            "rootfs": {"export": NAME, "options": [TEXT...]},
  *            "mounts": {"INDEX": {"export": NAME, "options": [TEXT...]}},
  *            "stdio": {"stdin": PORT|null, "stdout": PORT|null, "stderr": PORT|null},
- *            "seccomp": {"filter": HEX, "flags": N}}
+ *            "bundle": PATH, "seccomp": {"filter": HEX, "flags": N}}
  *
  *           Makes the container up to the point where its process waits for start; an executable that does not exist is
  *           an error here. rootfs names the export that is the root file system; mounts, for each of spec.mounts that
@@ -26,6 +26,8 @@
  *           time (may be absent) is the host's CLOCK_REALTIME when the order was sent: a guest that has no container
  * yet sets its clock by it. Its kernel reads the host's clock at boot, but then loses ticks until it has a clock
  *           source, up to half a second on a slow host; and a machine that was frozen has missed more.
+ *
+ *           bundle is what the state that hooks find on their standard input says.
  *
  *           seccomp is spec.linux.seccomp compiled: 16 hexadecimal digits for each instruction of classic BPF (code 4,
  *           jt 2, jf 2, k 8), and SECCOMP_FILTER_FLAG_*; it must be there when the spec asks for a filter.

@@ -71,6 +71,6 @@ int spec_fields_walk(const json_t *config, spec_visit *visit, void *context);
 /* Whether a refused field's value asks for nothing, so that it can be accepted. */
 bool spec_value_says_nothing(const struct spec_field *field, const json_t *value);
 
-/* Whether an element of "mounts" is a bind mount: its type is bind, or missing or "none" with bind or rbind among its
- * options (config.md "Mounts"). */
+/* Whether an element of "mounts" is a bind mount: bind or rbind is among its options, whatever type it names, or its
+ * type is bind (config.md "Mounts"). */
 bool spec_mount_is_bind(const json_t *mount);

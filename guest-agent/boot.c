@@ -83,12 +83,23 @@ int boot_bring_up_loopback(struct error *err)
 	return 0;
 }
 
+/* The machine has little more memory than the container may use, and the kernel would refuse to promise more than there
+ * is. On a host a container is promised anything, and killed when it goes beyond its limit. */
+static int promise_memory(struct error *err)
+{
+	cleanup_close int fd = open(PLACE_PROC "/sys/vm/overcommit_memory", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, "1", 1) != 1)
+		return error_set_errno(err, "set vm.overcommit_memory");
+	return 0;
+}
+
 int boot_finish(struct error *err)
 {
 	/* Nobody may look into the agent or what it forks through /proc or ptrace. */
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return error_set_errno(err, "PR_SET_DUMPABLE");
-	if (mount_at(PLACE_PROC, "proc", NULL, err) < 0)
+	if (mount_at(PLACE_PROC, "proc", NULL, err) < 0 || promise_memory(err) < 0)
 		return -1;
 	/* nsdelegate: a container that gets its cgroup writable cannot change its own limits with it. */
 	if (mount_at(PLACE_CGROUP, "cgroup2", "nsdelegate", err) < 0)

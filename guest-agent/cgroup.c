@@ -55,6 +55,18 @@ int cgroup_create(unsigned number, struct error *err)
 	return fd;
 }
 
+/* Documentation/admin-guide/cgroup-v2.rst "Model of Delegation", and /sys/kernel/cgroup/delegate */
+int cgroup_delegate(int cgroup, uid_t owner, struct error *err)
+{
+	static const char *const names[] = {".", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control",
+					    "memory.oom.group"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (fchownat(cgroup, names[i], owner, (gid_t)-1, 0) < 0 && errno != ENOENT)
+			return error_set_errno(err, "give the cgroup to its container");
+	return 0;
+}
+
 int cgroup_kill(int cgroup, struct error *err)
 {
 	cleanup_close int fd = openat(cgroup, "cgroup.kill", O_WRONLY | O_CLOEXEC);

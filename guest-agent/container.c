@@ -25,6 +25,7 @@
 #include "guest-agent/loop.h"
 #include "guest-agent/places.h"
 #include "guest-agent/stdio.h"
+#include "guest-agent/user_namespace.h"
 
 /* Life of a container:
  *
@@ -57,9 +58,10 @@ struct container {
 	bool settled;
 	bool stands_for_machine; /* its end is the machine's */
 	bool shares_pids;	 /* its first process is not the first one of its pid namespace */
-	struct watch emptied;	 /* cgroup.events, while other processes of it are dying */
-	bool deleting;		 /* as soon as settled */
-	struct execs execs;	 /* processes beside its own one */
+	bool has_user_namespace;
+	struct watch emptied; /* cgroup.events, while other processes of it are dying */
+	bool deleting;	      /* as soon as settled */
+	struct execs execs;   /* processes beside its own one */
 	struct answer answer;
 	struct answer waiting; /* for its end */
 };
@@ -122,6 +124,8 @@ static void container_free(struct container *container)
 		close(container->cgroup);
 		cgroup_remove(container->number, &err);
 	}
+	if (container->has_user_namespace)
+		user_namespace_forget(container->number);
 	plan_free(container->plan);
 	free(container->id);
 	free(container);
@@ -418,7 +422,7 @@ static pid_t fork_init(struct container *container, struct error *err)
 		return -1;
 	container->shares_pids = namespaces->use[NAMESPACE_PID] != NAMESPACE_OWN;
 	pid = namespaces_fork(namespaces, joined, !network_taken, container->cgroup, &container->pidfd, err);
-	if (pid > 0 && own_network)
+	if (pid > 0 && own_network && !container->has_user_namespace)
 		network_taken = true;
 	return pid;
 }
@@ -439,7 +443,7 @@ static int start_init(struct container *container, const int stdio[3], struct er
 	container->channel.ready = channel_ready;
 	if (loop_add(&container->channel, container->channel_fd, EPOLLIN) < 0)
 		return error_set_errno(err, "watch the container's first process");
-	return 0;
+	return user_namespace_begin(container->plan, container->pid, container->channel_fd, err);
 }
 
 static void close_all(int fds[3])
@@ -449,17 +453,32 @@ static void close_all(int fds[3])
 			close(fds[i]);
 }
 
+/* A container that may write to its own cgroup tree owns the files that a tree is made with. */
+static int delegate_cgroup(const struct container *container, struct error *err)
+{
+	uint32_t owner;
+
+	if (!container->plan->writes_cgroup)
+		return 0;
+	id_map_outside(&container->plan->id_maps.users, container->plan->process.uid, &owner);
+	return owner == 0 ? 0 : cgroup_delegate(container->cgroup, owner, err);
+}
+
 static int make(struct container *container, struct error *err)
 {
 	int stdio[3] = {-1, -1, -1};
+	uint32_t owner;
 	int status;
 
-	if (boot_mount_exports(err) < 0)
+	container->has_user_namespace = user_namespace_wanted(container->plan);
+	if (boot_mount_exports(err) < 0 || user_namespace_prepare(container->plan, container->number, err) < 0)
 		return -1;
 	container->cgroup = cgroup_create(container->number, err);
-	if (container->cgroup < 0)
+	if (container->cgroup < 0 || resources_apply(container->cgroup, &container->plan->resources, err) < 0 ||
+	    delegate_cgroup(container, err) < 0)
 		return -1;
-	status = stdio_open(&container->stdio, container->plan->stdio, container->plan->process.uid, stdio, err);
+	id_map_outside(&container->plan->id_maps.users, container->plan->process.uid, &owner);
+	status = stdio_open(&container->stdio, container->plan->stdio, owner, stdio, err);
 	if (status == 0)
 		status = start_init(container, stdio, err);
 	close_all(stdio);
@@ -517,6 +536,7 @@ static void channel_closed(struct container *container)
 static void read_channel(struct container *container)
 {
 	struct init_report report;
+	struct error err;
 	ssize_t n = recv(container->channel_fd, &report, sizeof(report), MSG_DONTWAIT);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -531,6 +551,8 @@ static void read_channel(struct container *container)
 		return;
 	}
 	container->init_ready = true;
+	if (container->state == CREATING && user_namespace_finish(container->plan, container->pid, &err) < 0)
+		fail_creating(container, &err);
 	finish_creating(container);
 }
 

@@ -449,11 +449,14 @@ static int make(struct exec *exec, const struct exec_place *place, const char *c
 	static const uint32_t no_streams[STDIO_COUNT];
 	const uint32_t *ports = exec->plan->process.terminal ? no_streams : exec->plan->stdio;
 	int fds[3] = {-1, -1, -1};
+	uint32_t owner;
 	int status;
 
 	if (plan_inherit(exec->plan, place->plan, err) < 0)
 		return -1;
-	status = stdio_open(&exec->stdio, ports, exec->plan->process.uid, fds, err);
+	if (id_map_outside(&place->plan->id_maps.users, exec->plan->process.uid, &owner) < 0)
+		return error_set(err, EINVAL, "cannot set uid to unmapped user in user namespace");
+	status = stdio_open(&exec->stdio, ports, owner, fds, err);
 	if (status == 0)
 		status = start_child(exec, place, cgroup, fds, err);
 	close_all(fds);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -19,10 +20,12 @@
 
 #include "common/cleanup.h"
 #include "common/io.h"
+#include "guest-agent/limits.h"
 #include "guest-agent/lookup.h"
 #include "guest-agent/path.h"
 #include "guest-agent/places.h"
 #include "guest-agent/rootfs.h"
+#include "guest-agent/user_namespace.h"
 
 #define CHANNEL 3 /* after take_descriptors */
 #define PASSWD_MAX (1u << 20)
@@ -85,18 +88,6 @@ static int become_session(const struct plan *plan, const char *id, struct error 
 	if (plan->namespaces.use[NAMESPACE_CGROUP] == NAMESPACE_OWN && unshare(CLONE_NEWCGROUP) < 0)
 		return error_set_errno(err, "make a cgroup namespace");
 	return join_keyring(id, err);
-}
-
-static int set_oom_score(const struct plan_process *process, struct error *err)
-{
-	cleanup_close int fd = -1;
-
-	if (!process->has_oom_score)
-		return 0;
-	fd = open(PLACE_PROC "/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || dprintf(fd, "%d", process->oom_score) < 0)
-		return error_set_errno(err, "process.oomScoreAdj");
-	return 0;
 }
 
 static int set_names(const struct plan *plan, struct error *err)
@@ -180,24 +171,6 @@ static int set_home(const struct plan_process *process, struct error *err)
 	return 0;
 }
 
-/* Limits that the spec does not name come from whoever calls a runtime. Here that is a kernel that sets them by the
- * size of its memory; a container gets what the engines' service files give. */
-static const struct plan_rlimit default_rlimits[] = {
-    {RLIMIT_NOFILE, {1024, 1048576}},
-    {RLIMIT_NPROC, {RLIM_INFINITY, RLIM_INFINITY}},
-};
-
-static int set_rlimits(const struct plan_process *process, struct error *err)
-{
-	for (size_t i = 0; i < sizeof(default_rlimits) / sizeof(default_rlimits[0]); i++)
-		if (setrlimit((__rlimit_resource_t)default_rlimits[i].resource, &default_rlimits[i].limit) < 0)
-			return error_set_errno(err, "set default limits");
-	for (size_t i = 0; i < process->n_rlimits; i++)
-		if (setrlimit((__rlimit_resource_t)process->rlimits[i].resource, &process->rlimits[i].limit) < 0)
-			return error_set_errno(err, "process.rlimits[%zu]", i);
-	return 0;
-}
-
 /* The working directory must be one inside of the container: its own name for it must be known (a directory outside has
  * none that starts with a slash). */
 static int change_directory(const char *cwd, struct error *err)
@@ -225,16 +198,14 @@ static int become_user(const struct plan_process *process, struct error *err)
 	return 0;
 }
 
-/* Without no_new_privs a filter can only be loaded with privileges, so it is in force while they are dropped; with it,
- * as late as possible, so that a profile needs to allow nothing but what the program does, read, write and execve. The
- directory is entered with the rights of
+/* From here on the process has what the program shall have and no more. Without no_new_privs a filter can only be
+ * loaded with privileges, so it is in force while they are dropped; with it, as late as possible, so that a profile
+ * needs to allow nothing but what the program does, read, write and execve. The directory is entered with the rights of
  * root if these suffice, else with the user's (a directory of another file server). */
 static int drop_privileges(const struct plan_process *process, const struct syscall_filter *filter, struct error *err)
 {
 	bool entered;
 
-	if (set_rlimits(process, err) < 0)
-		return -1;
 	if (process->no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return error_set_errno(err, "process.noNewPrivileges");
 	if (!process->no_new_privileges && syscall_filter_load(filter, err) < 0)
@@ -269,19 +240,39 @@ static void wait_for_start(void)
 		_exit(INIT_STATUS_FAILED);
 }
 
-static int prepare(const struct plan *plan, const char *id, char *program, size_t room, struct error *err)
+static int set_personality(const struct plan *plan, struct error *err)
+{
+	if (plan->has_personality && personality(plan->personality) < 0)
+		return error_set_errno(err, "linux.personality");
+	return 0;
+}
+
+static int prepare(struct plan *plan, const char *id, char *program, size_t room, struct error *err)
 {
 	cleanup_close int root = -1;
 
 	umask(0);
-	if (become_session(plan, id, err) < 0 || set_oom_score(&plan->process, err) < 0 || set_names(plan, err) < 0)
+	if (user_namespace_wanted(plan)) {
+		if (user_namespace_enter(CHANNEL, err) < 0)
+			return -1;
+	} else if (limits_set_oom_score(&plan->process, 0, err) < 0 ||
+		   schedule_apply(&plan->process.schedule, 0, err) < 0) {
+		return -1;
+	}
+	if (become_session(plan, id, err) < 0 || set_names(plan, err) < 0 ||
+	    sysctls_apply(PLACE_PROC, &plan->sysctls, err) < 0)
+		return -1;
+	if (set_personality(plan, err) < 0)
 		return -1;
 	root = rootfs_build(plan, err);
-	if (root < 0 || rootfs_enter(root, err) < 0)
+	if (root < 0 || rootfs_enter(root, user_namespace_wanted(plan), err) < 0)
 		return -1;
-	if (reopen_null(err) < 0 || set_home(&plan->process, err) < 0)
+	if (reopen_null(err) < 0 || set_home(&plan->process, err) < 0 || hooks_open(&plan->start_hooks, err) < 0)
 		return -1;
 	umask(plan->process.umask);
+	/* With a user namespace the agent does it. */
+	if (!user_namespace_wanted(plan) && limits_apply(&plan->process, 0, err) < 0)
+		return -1;
 	if (drop_privileges(&plan->process, &plan->filter, err) < 0 ||
 	    lookup_program(plan->process.args[0], plan->process.env, program, room, err) < 0)
 		return -1;
@@ -297,7 +288,7 @@ static void unblock_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-void init_run(const struct plan *plan, const char *id, const int stdio[3], int channel)
+void init_run(struct plan *plan, const char *id, const int stdio[3], int channel)
 {
 	static char program[PATH_MAX];
 	struct error err = {0};
@@ -308,6 +299,8 @@ void init_run(const struct plan *plan, const char *id, const int stdio[3], int c
 		fail(&err);
 	report(INIT_READY, NULL);
 	wait_for_start();
+	if (hooks_run(&plan->start_hooks, &err) < 0)
+		fail(&err);
 	unblock_signals();
 	execve(program, plan->process.args, plan->process.env);
 	error_set(&err, errno, "exec %s: %s", program, lookup_reason(errno));
@@ -334,7 +327,11 @@ static int prepare_beside(const struct plan *plan, const struct init_place *plac
 	umask(0);
 	if (setsid() < 0)
 		return error_set_errno(err, "setsid");
-	if (join_keyring(place->id, err) < 0 || set_oom_score(process, err) < 0 || join(place, err) < 0)
+	/* What root of a user namespace may not do comes before it is joined. */
+	if (join_keyring(place->id, err) < 0 || limits_set_oom_score(process, 0, err) < 0 ||
+	    limits_apply(process, 0, err) < 0 || schedule_apply(&process->schedule, 0, err) < 0 ||
+	    schedule_apply_affinity(&process->schedule, err) < 0 || set_personality(plan, err) < 0 ||
+	    join(place, err) < 0)
 		return -1;
 	/* The descriptor was needed until now, and names the container's first process only. */
 	if (close_range(CHANNEL + 1, ~0U, 0) < 0)

@@ -28,7 +28,7 @@ struct init_report {
 #define INIT_STATUS_FAILED 1 /* exit status of a process that could not become its program, as runc has it */
 
 /* Runs in the forked process; never returns. stdio: three descriptors (they may be equal); channel: the socket. */
-void init_run(const struct plan *plan, const char *id, const int stdio[3], int channel) __attribute__((noreturn));
+void init_run(struct plan *plan, const char *id, const int stdio[3], int channel) __attribute__((noreturn));
 
 /* A container that a further process joins. */
 struct init_place {

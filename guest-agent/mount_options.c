@@ -8,7 +8,7 @@
 #define MS_NOSYMFOLLOW 256
 #endif
 
-enum kind { SET, CLEAR, TREE_SET, TREE_CLEAR, PROPAGATE, IGNORE, REFUSE };
+enum kind { SET, CLEAR, TREE_SET, TREE_CLEAR, PROPAGATE, COPY_UP, IGNORE, REFUSE };
 
 struct option {
 	const char *name;
@@ -31,6 +31,7 @@ static const struct option options_known[] = {
     {"lazytime", SET, MS_LAZYTIME},
     {"loud", IGNORE, 0},
     {"mand", IGNORE, 0}, /* mandatory locks are gone from the kernel */
+    {"noacl", IGNORE, 0},
     {"noatime", SET, MS_NOATIME},
     {"nodev", SET, MS_NODEV},
     {"nodiratime", SET, MS_NODIRATIME},
@@ -48,7 +49,7 @@ static const struct option options_known[] = {
     {"rdev", TREE_CLEAR, MOUNT_ATTR_NODEV},
     {"rdiratime", TREE_CLEAR, MOUNT_ATTR_NODIRATIME},
     {"relatime", SET, MS_RELATIME},
-    {"remount", REFUSE, 0},
+    {"remount", SET, MS_REMOUNT},
     {"rexec", TREE_CLEAR, MOUNT_ATTR_NOEXEC},
     {"ridmap", REFUSE, 0},
     {"rnoatime", TREE_SET, MOUNT_ATTR_NOATIME},
@@ -78,7 +79,7 @@ static const struct option options_known[] = {
     {"suid", CLEAR, MS_NOSUID},
     {"symfollow", CLEAR, MS_NOSYMFOLLOW},
     {"sync", SET, MS_SYNCHRONOUS},
-    {"tmpcopyup", REFUSE, 0},
+    {"tmpcopyup", COPY_UP, 0},
     {"unbindable", PROPAGATE, MS_UNBINDABLE},
 };
 
@@ -130,7 +131,12 @@ enum mount_option_result mount_options_apply(struct mount_options *options, cons
 		apply_to_tree(options, option);
 		break;
 	case PROPAGATE:
-		options->propagate = option->bits;
+		if (options->n_propagate == MOUNT_PROPAGATIONS_MAX)
+			return MOUNT_OPTION_REFUSED;
+		options->propagate[options->n_propagate++] = option->bits;
+		break;
+	case COPY_UP:
+		options->copy_up = true;
 		break;
 	case IGNORE:
 		break;

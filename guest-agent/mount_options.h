@@ -9,12 +9,16 @@
 
 #include "common/error.h"
 
+#define MOUNT_PROPAGATIONS_MAX 8
+
 struct mount_options {
-	unsigned long flags; /* MS_RDONLY, MS_NOSUID, ..., MS_BIND, MS_REC as mount(2) would have them */
+	unsigned long flags; /* MS_RDONLY, MS_NOSUID, ..., MS_BIND, MS_REC, MS_REMOUNT as mount(2) would have them */
 	uint64_t tree_set;   /* MOUNT_ATTR_* of mount_setattr(2) for this mount and all below it */
 	uint64_t tree_clear; /* MOUNT_ATTR_* likewise */
-	unsigned long
-	    propagate; /* MS_SHARED, MS_SLAVE, MS_PRIVATE, MS_UNBINDABLE, or 0; with MS_REC for all below it */
+	unsigned long propagate[MOUNT_PROPAGATIONS_MAX]; /* MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with
+							    MS_REC for all below it; one after the other */
+	unsigned n_propagate;
+	bool copy_up; /* a tmpfs begins with what it covers */
 };
 
 enum mount_option_result {
@@ -22,6 +26,8 @@ enum mount_option_result {
 	MOUNT_OPTION_DATA,    /* not a generic option: the file system's own */
 	MOUNT_OPTION_REFUSED, /* known, but not supported */
 };
+
+#define MOUNT_NO_IDMAP "virtio-fs in the guest's kernel cannot map ids"
 
 /* Applies one option; a later one overrides an earlier one. */
 enum mount_option_result mount_options_apply(struct mount_options *options, const char *option);

@@ -21,9 +21,10 @@ static const struct {
 	uint64_t flag;
 	const char *file;
 } kinds[NAMESPACE_KINDS] = {
-    [NAMESPACE_PID] = {"pid", CLONE_NEWPID, "pid"},    [NAMESPACE_NETWORK] = {"network", CLONE_NEWNET, "net"},
-    [NAMESPACE_IPC] = {"ipc", CLONE_NEWIPC, "ipc"},    [NAMESPACE_UTS] = {"uts", CLONE_NEWUTS, "uts"},
-    [NAMESPACE_MOUNT] = {"mount", CLONE_NEWNS, "mnt"}, [NAMESPACE_CGROUP] = {"cgroup", CLONE_NEWCGROUP, "cgroup"},
+    [NAMESPACE_PID] = {"pid", CLONE_NEWPID, "pid"},	[NAMESPACE_NETWORK] = {"network", CLONE_NEWNET, "net"},
+    [NAMESPACE_IPC] = {"ipc", CLONE_NEWIPC, "ipc"},	[NAMESPACE_UTS] = {"uts", CLONE_NEWUTS, "uts"},
+    [NAMESPACE_MOUNT] = {"mount", CLONE_NEWNS, "mnt"},	[NAMESPACE_CGROUP] = {"cgroup", CLONE_NEWCGROUP, "cgroup"},
+    [NAMESPACE_USER] = {"user", CLONE_NEWUSER, "user"}, [NAMESPACE_TIME] = {"time", 0, "time"},
 };
 
 static int find_kind(const char *type)
@@ -32,14 +33,6 @@ static int find_kind(const char *type)
 		if (strcmp(kinds[kind].type, type) == 0)
 			return kind;
 	return -1;
-}
-
-static int unknown_type(const char *type, size_t index, struct error *err)
-{
-	if (strcmp(type, "user") == 0 || strcmp(type, "time") == 0)
-		return error_set(err, ENOTSUP, "linux.namespaces[%zu]: a %s namespace is not supported yet", index,
-				 type);
-	return error_set(err, EINVAL, "linux.namespaces[%zu].type: `%s` does not exist", index, type);
 }
 
 /* A path is the runtime's to understand: it says whose namespace that is. */
@@ -51,7 +44,8 @@ static int read_one(struct plan_namespaces *namespaces, bool *given, const json_
 	int kind = find_kind(type ? type : "");
 
 	if (kind < 0)
-		return unknown_type(type ? type : "", index, err);
+		return error_set(err, EINVAL, "linux.namespaces[%zu].type: `%s` does not exist", index,
+				 type ? type : "");
 	if (given[kind])
 		return error_set(err, EINVAL, "linux.namespaces[%zu]: %s is given twice", index, type);
 	given[kind] = true;
@@ -94,10 +88,11 @@ int namespaces_read(struct plan_namespaces *namespaces, const json_t *list, cons
 		if (read_one(namespaces, given, element, i, err) < 0)
 			return -1;
 	}
+	/* Nothing there could be shared: see the head of namespaces.h. */
 	if (namespaces->use[NAMESPACE_PID] == NAMESPACE_OF_MACHINE)
-		return error_set(err, ENOTSUP, "linux.namespaces: sharing the host's pid namespace is not supported");
+		namespaces->use[NAMESPACE_PID] = NAMESPACE_OWN;
 	if (namespaces->use[NAMESPACE_MOUNT] == NAMESPACE_OF_MACHINE)
-		return error_set(err, ENOTSUP, "linux.namespaces: sharing the host's mount namespace is not supported");
+		namespaces->use[NAMESPACE_MOUNT] = NAMESPACE_OWN;
 	return 0;
 }
 
@@ -151,7 +146,32 @@ static uint64_t clone_flags(const struct plan_namespaces *namespaces, bool machi
 	for (int kind = 0; kind < NAMESPACE_SHAREABLE; kind++)
 		if (namespaces->use[kind] == NAMESPACE_OWN)
 			flags |= kinds[kind].flag;
+	if (namespaces->use[NAMESPACE_USER] == NAMESPACE_OWN)
+		return flags | CLONE_NEWUSER;
 	return machine_network ? flags & ~(uint64_t)CLONE_NEWNET : flags;
+}
+
+/* Makes the process, in a new time namespace if that is wanted: clone3 does not set clocks. */
+static pid_t fork_process(const struct plan_namespaces *namespaces, struct clone_args *args, struct error *err)
+{
+	int own_time = -1;
+	pid_t pid;
+
+	if (namespaces->use[NAMESPACE_TIME] == NAMESPACE_OWN) {
+		own_time = time_offsets_enter(&namespaces->time_offsets, err);
+		if (own_time < 0)
+			return -1;
+	}
+	pid = (pid_t)syscall(SYS_clone3, args, sizeof(*args));
+	if (pid < 0)
+		error_set_errno(err, "make the container's first process");
+	if (pid != 0 && own_time >= 0) {
+		struct error fatal;
+
+		if (time_offsets_leave(own_time, &fatal) < 0)
+			boot_fail(&fatal);
+	}
+	return pid;
 }
 
 pid_t namespaces_fork(const struct plan_namespaces *namespaces, const int joined[NAMESPACE_SHAREABLE],
@@ -166,11 +186,8 @@ pid_t namespaces_fork(const struct plan_namespaces *namespaces, const int joined
 	int own[NAMESPACE_SHAREABLE] = {-1, -1, -1, -1};
 	pid_t pid = -1;
 
-	if (enter(namespaces, joined, own, err) == 0) {
-		pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
-		if (pid < 0)
-			error_set_errno(err, "make the container's first process");
-	}
+	if (enter(namespaces, joined, own, err) == 0)
+		pid = fork_process(namespaces, &args, err);
 	if (pid == 0) {
 		/* It has nobody to tell yet; that it is gone will be noticed. */
 		if ((args.flags & CLONE_NEWNET) && boot_bring_up_loopback(err) < 0)

@@ -197,7 +197,8 @@ static int read_process(struct plan *plan, const json_t *json, struct error *err
 		if (score < -1000 || score > 1000)
 			return error_set(err, EINVAL, "process.oomScoreAdj must be from -1000 to 1000");
 	}
-	if (read_env(process, json_object_get(json, "env"), err) < 0 ||
+	if (schedule_read(json, &process->schedule, err) < 0 ||
+	    read_env(process, json_object_get(json, "env"), err) < 0 ||
 	    read_user(process, json_object_get(json, "user"), err) < 0 ||
 	    read_rlimits(process, json_object_get(json, "rlimits"), err) < 0)
 		return -1;
@@ -292,7 +293,11 @@ static int read_order(struct plan *plan, const json_t *order, struct error *err)
 		return -1;
 	if (plan_linux(plan, json_object_get(spec, "linux"), json_object_get(order, "namespaces"), err) < 0)
 		return -1;
-	return plan_syscall_filter(plan, json_object_get(order, "seccomp"), err);
+	if (plan_syscall_filter(plan, json_object_get(order, "seccomp"), err) < 0)
+		return -1;
+	return hooks_read(json_object_get(json_object_get(spec, "hooks"), "startContainer"), plan_text(order, "id", ""),
+			  plan_text(order, "bundle", ""), json_object_get(spec, "annotations"), &plan->start_hooks,
+			  err);
 }
 
 /* The process is checked as the same part of a config.json is. */
@@ -321,6 +326,8 @@ int plan_inherit(struct plan *exec, const struct plan *container, struct error *
 	const struct plan_process *from = &container->process;
 	struct plan_process *to = &exec->process;
 
+	exec->has_personality = container->has_personality;
+	exec->personality = container->personality;
 	if (!to->has_capabilities)
 		to->capabilities = from->capabilities;
 	if (!to->has_oom_score) {
@@ -341,6 +348,7 @@ int plan_inherit(struct plan *exec, const struct plan *container, struct error *
 static int fill(struct plan *plan, json_t *order, int (*read)(struct plan *, const json_t *, struct error *),
 		struct error *err)
 {
+	plan->start_hooks.input = plan->start_hooks.output = -1;
 	plan->json = json_incref(order);
 	plan->warnings = json_array();
 	if (!plan->warnings)
@@ -385,7 +393,12 @@ void plan_free(struct plan *plan)
 	free(plan->masked);
 	free(plan->read_only_paths);
 	free(plan->device_rules);
+	devices_release(&plan->devices);
+	id_maps_release(&plan->id_maps);
+	resources_release(&plan->resources);
+	sysctls_release(&plan->sysctls);
 	syscall_filter_release(&plan->filter);
+	hooks_release(&plan->start_hooks);
 	json_decref(plan->warnings);
 	json_decref(plan->json);
 	free(plan);

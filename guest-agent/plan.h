@@ -16,9 +16,15 @@
 #include "common/error.h"
 #include "guest-agent/capabilities.h"
 #include "guest-agent/device_filter.h"
+#include "guest-agent/devices.h"
+#include "guest-agent/hooks.h"
+#include "guest-agent/id_maps.h"
 #include "guest-agent/mount_options.h"
 #include "guest-agent/namespaces.h"
+#include "guest-agent/resources.h"
+#include "guest-agent/schedule.h"
 #include "guest-agent/syscall_filter.h"
+#include "guest-agent/sysctl.h"
 
 struct plan_mount {
 	char *destination;	    /* clean, absolute */
@@ -53,6 +59,7 @@ struct plan_process {
 	bool no_new_privileges;
 	bool has_oom_score;
 	int oom_score;
+	struct schedule schedule;
 	bool has_capabilities;
 	bool terminal;
 };
@@ -61,6 +68,8 @@ struct plan_process {
 struct plan_window {
 	unsigned columns, rows;
 };
+
+#define PLAN_DEVICE_SOURCE_MAX 32
 
 enum { PLAN_STDIN, PLAN_STDOUT, PLAN_STDERR };
 
@@ -72,7 +81,7 @@ struct plan {
 	const char *rootfs_disk;    /* node of the disk that it is on */
 	unsigned long rootfs_flags; /* of the host's mount that it is on */
 	bool read_only;
-	unsigned long propagate; /* as mount_options.propagate */
+	unsigned long propagate; /* as one of mount_options.propagate; 0: nothing */
 	struct plan_mount *mounts;
 	size_t n_mounts;
 	char **masked;
@@ -86,7 +95,16 @@ struct plan {
 	struct device_rule *device_rules; /* the spec's and, after them, those of the default devices */
 	size_t n_device_rules;
 
+	struct devices devices;
+	char device_source[PLAN_DEVICE_SOURCE_MAX]; /* with a user namespace: where nodes are; the agent fills it in */
+	struct id_maps id_maps;
+	struct resources resources;
+	bool writes_cgroup; /* it has a cgroup namespace to itself, and /sys/fs/cgroup is writable */
+	struct sysctls sysctls;
+	bool has_personality;
+	unsigned long personality; /* of personality(2) */
 	struct syscall_filter filter;
+	struct hooks start_hooks;
 
 	bool stands_for_machine; /* its end is the machine's */
 	uint32_t stdio[3];	 /* host port of each stream; 0: /dev/null. Equal ports are one stream. Of

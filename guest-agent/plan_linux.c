@@ -10,19 +10,23 @@
 #define RW (BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE)
 #define RWM (RW | BPF_DEVCG_ACC_MKNOD)
 
-/* What every container may do whatever its rules say, as in runc: make any node, use the default devices. */
-static const struct device_rule default_rules[] = {
-    {true, 'c', BPF_DEVCG_ACC_MKNOD, -1, -1},
-    {true, 'b', BPF_DEVCG_ACC_MKNOD, -1, -1},
-    {true, 'c', RWM, 1, 3},    /* null */
-    {true, 'c', RWM, 1, 5},    /* zero */
-    {true, 'c', RWM, 1, 7},    /* full */
-    {true, 'c', RWM, 1, 8},    /* random */
-    {true, 'c', RWM, 1, 9},    /* urandom */
-    {true, 'c', RWM, 5, 0},    /* tty */
-    {true, 'c', RWM, 5, 2},    /* ptmx */
-    {true, 'c', RWM, 136, -1}, /* pts */
-    {true, 'c', RWM, 10, 200}, /* net/tun */
+/* What every container may do whatever its rules say, as in runc: make any node, use the default devices. A device of
+ * the spec with the path of a default one takes its place, and the rule goes with it. */
+static const struct {
+	struct device_rule rule;
+	const char *path;
+} default_rules[] = {
+    {{true, 'c', BPF_DEVCG_ACC_MKNOD, -1, -1}, NULL},
+    {{true, 'b', BPF_DEVCG_ACC_MKNOD, -1, -1}, NULL},
+    {{true, 'c', RWM, 1, 3}, "/dev/null"},
+    {{true, 'c', RWM, 1, 5}, "/dev/zero"},
+    {{true, 'c', RWM, 1, 7}, "/dev/full"},
+    {{true, 'c', RWM, 1, 8}, "/dev/random"},
+    {{true, 'c', RWM, 1, 9}, "/dev/urandom"},
+    {{true, 'c', RWM, 5, 0}, "/dev/tty"},
+    {{true, 'c', RWM, 5, 2}, NULL},    /* ptmx */
+    {{true, 'c', RWM, 136, -1}, NULL}, /* pts */
+    {{true, 'c', RWM, 10, 200}, NULL}, /* net/tun */
 };
 
 #define N_DEFAULT_RULES (sizeof(default_rules) / sizeof(default_rules[0]))
@@ -66,7 +70,7 @@ static int read_device_rule(struct device_rule *rule, const json_t *json, size_t
 	return 0;
 }
 
-static int read_device_rules(struct plan *plan, const json_t *array, struct error *err)
+static int read_device_rules(struct plan *plan, const json_t *array, const json_t *devices, struct error *err)
 {
 	const json_t *element;
 	size_t i;
@@ -81,8 +85,9 @@ static int read_device_rules(struct plan *plan, const json_t *array, struct erro
 		if (read_device_rule(&plan->device_rules[plan->n_device_rules++], element, i, err) < 0)
 			return -1;
 	}
-	memcpy(plan->device_rules + plan->n_device_rules, default_rules, sizeof(default_rules));
-	plan->n_device_rules += N_DEFAULT_RULES;
+	for (i = 0; i < N_DEFAULT_RULES; i++)
+		if (!default_rules[i].path || !devices_named(devices, default_rules[i].path))
+			plan->device_rules[plan->n_device_rules++] = default_rules[i].rule;
 	return 0;
 }
 
@@ -92,19 +97,102 @@ static int read_propagation(struct plan *plan, const char *text, struct error *e
 
 	if (*text == '\0')
 		return 0;
-	if (mount_options_apply(&options, text) != MOUNT_OPTION_TAKEN || options.propagate == 0)
+	if (mount_options_apply(&options, text) != MOUNT_OPTION_TAKEN || options.n_propagate == 0)
 		return error_set(err, EINVAL, "linux.rootfsPropagation: `%s` does not exist", text);
-	plan->propagate = options.propagate;
+	plan->propagate = options.propagate[0];
+	return 0;
+}
+
+static bool has_namespace(const json_t *list, const char *type)
+{
+	const json_t *element;
+	size_t i;
+
+	json_array_foreach(list, i, element)
+	{
+		if (strcmp(plan_text(element, "type", ""), type) == 0)
+			return true;
+	}
+	return false;
+}
+
+static int read_sysctls(struct plan *plan, const json_t *json, struct error *err)
+{
+	const json_t *list = json_object_get(json, "namespaces");
+	const struct sysctl_scope scope = {.ipc = has_namespace(list, "ipc"),
+					   .network = has_namespace(list, "network"),
+					   .uts = has_namespace(list, "uts")};
+
+	return sysctls_read(json_object_get(json, "sysctl"), scope, &plan->sysctls, err);
+}
+
+static bool has_writable_cgroup(const struct plan *plan)
+{
+	for (size_t i = 0; i < plan->n_mounts; i++) {
+		const struct plan_mount *mount = &plan->mounts[i];
+
+		if (strncmp(mount->type, "cgroup", 6) == 0 && strcmp(mount->destination, "/sys/fs/cgroup") == 0)
+			return !(mount->options.flags & MS_RDONLY);
+	}
+	return false;
+}
+
+static bool has_mappings(const json_t *json)
+{
+	return json_array_size(json_object_get(json, "uidMappings")) > 0 ||
+	       json_array_size(json_object_get(json, "gidMappings")) > 0;
+}
+
+static int read_user_and_time(struct plan *plan, const json_t *json, struct error *err)
+{
+	struct plan_namespaces *namespaces = &plan->namespaces;
+	uint32_t id;
+
+	plan->writes_cgroup = namespaces->use[NAMESPACE_CGROUP] == NAMESPACE_OWN && has_writable_cgroup(plan);
+	if (namespaces->use[NAMESPACE_USER] == NAMESPACE_OWN) {
+		if (id_maps_read(json, &plan->id_maps, err) < 0)
+			return -1;
+	} else if (has_mappings(json) &&
+		   json_array_append_new(plan->warnings,
+					 json_string("id mappings mean nothing without a user namespace")) < 0) {
+		return plan_out_of_memory(err);
+	}
+	if (id_map_outside(&plan->id_maps.users, plan->process.uid, &id) < 0)
+		return error_set(err, EINVAL, "process.user.uid: cannot set uid to unmapped user in user namespace");
+	if (id_map_outside(&plan->id_maps.groups, plan->process.gid, &id) < 0)
+		return error_set(err, EINVAL, "process.user.gid: cannot set gid to unmapped user in user namespace");
+	return time_offsets_read(json_object_get(json, "timeOffsets"), namespaces->use[NAMESPACE_TIME] == NAMESPACE_OWN,
+				 &namespaces->time_offsets, err);
+}
+
+/* What cannot be with a namespace that is not the container's own, in runc's words. */
+static int check_namespaces(const struct plan *plan, const json_t *json, struct error *err)
+{
+	const json_t *list = json_object_get(json, "namespaces");
+
+	if (plan->hostname && !has_namespace(list, "uts"))
+		return error_set(err, EINVAL, "unable to set hostname without a private UTS namespace");
+	if ((plan->n_masked > 0 || plan->n_read_only_paths > 0) && !has_namespace(list, "mount"))
+		return error_set(err, EINVAL, "unable to restrict sys entries without a private MNT namespace");
 	return 0;
 }
 
 int plan_linux(struct plan *plan, const json_t *json, const json_t *shared, struct error *err)
 {
-	if (namespaces_read(&plan->namespaces, json_object_get(json, "namespaces"), shared, err) < 0 ||
-	    read_device_rules(plan, json_object_get(json_object_get(json, "resources"), "devices"), err) < 0 ||
+	if (read_sysctls(plan, json, err) < 0 ||
+	    namespaces_read(&plan->namespaces, json_object_get(json, "namespaces"), shared, err) < 0 ||
+	    read_user_and_time(plan, json, err) < 0 ||
+	    devices_read(json_object_get(json, "devices"), &plan->devices, err) < 0 ||
+	    resources_read(json_object_get(json, "resources"), &plan->resources, err) < 0 ||
+	    schedule_read_personality(json_object_get(json, "personality"), &plan->personality, &plan->has_personality,
+				      err) < 0 ||
+	    read_device_rules(plan, json_object_get(json_object_get(json, "resources"), "devices"),
+			      json_object_get(json, "devices"), err) < 0 ||
 	    read_propagation(plan, plan_text(json, "rootfsPropagation", ""), err) < 0 ||
 	    plan_texts(json_object_get(json, "maskedPaths"), &plan->masked, &plan->n_masked, err) < 0)
 		return -1;
-	return plan_texts(json_object_get(json, "readonlyPaths"), &plan->read_only_paths, &plan->n_read_only_paths,
-			  err);
+	if (plan_texts(json_object_get(json, "readonlyPaths"), &plan->read_only_paths, &plan->n_read_only_paths, err) <
+	    0)
+		return -1;
+	return check_namespaces(plan, json, err);
 }

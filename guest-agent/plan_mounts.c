@@ -19,7 +19,11 @@ static bool is_export_name(const char *name)
 	       strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == length;
 }
 
-static const char *const mountable[] = {"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"};
+/* Their content is a device, directories or a server of the host's: naming it means nothing to the guest's kernel. What
+ * else its kernel does not have, it says itself. */
+static const char *const of_host[] = {"9p",	 "btrfs", "ceph",     "cifs",	 "erofs", "ext2", "ext3",    "ext4",
+				      "exfat",	 "f2fs",  "fuse",     "iso9660", "msdos", "nfs",  "nfs4",    "ntfs",
+				      "overlay", "smb3",  "squashfs", "udf",	 "vfat",  "xfs",  "virtiofs"};
 
 /* File systems on a disk; disks.h has put its node into the source. */
 static const char *const on_disk[] = {"ext2", "ext3", "ext4", "erofs"};
@@ -32,10 +36,10 @@ static bool is_on_disk(const char *type, const char *source)
 	return false;
 }
 
-static bool is_mountable(const char *type)
+static bool is_of_host(const char *type)
 {
-	for (size_t i = 0; i < sizeof(mountable) / sizeof(mountable[0]); i++)
-		if (strcmp(mountable[i], type) == 0)
+	for (size_t i = 0; i < sizeof(of_host) / sizeof(of_host[0]); i++)
+		if (strcmp(of_host[i], type) == 0)
 			return true;
 	return false;
 }
@@ -77,23 +81,29 @@ static int add_data(struct plan_mount *mount, const char *text, size_t index, st
 	return 0;
 }
 
-static int read_option(struct plan_mount *mount, const char *option, size_t index, struct error *err)
+static int read_option(struct plan *plan, struct plan_mount *mount, const char *option, size_t index, struct error *err)
 {
 	switch (mount_options_apply(&mount->options, option)) {
 	case MOUNT_OPTION_TAKEN:
 		return 0;
 	case MOUNT_OPTION_REFUSED:
-		return error_set(err, ENOTSUP, "mounts[%zu].options: %s is not supported yet", index, option);
+		return error_set(err, ENOTSUP, "mounts[%zu].options: %s is not supported: %s", index, option,
+				 strstr(option, "idmap") ? MOUNT_NO_IDMAP : "more than 8 kinds of propagation");
 	case MOUNT_OPTION_DATA:
 		break;
 	}
+	/* mount(2) does not look at them either. */
 	if (mount->exported)
-		return error_set(err, EINVAL, "mounts[%zu].options: unknown option `%s` for a bind mount", index,
-				 option);
+		return json_array_append_new(
+			   plan->warnings,
+			   json_sprintf("mounts[%zu].options: `%s` means nothing for a bind mount", index, option)) < 0
+			   ? plan_out_of_memory(err)
+			   : 0;
 	return add_data(mount, option, index, err);
 }
 
-static int read_options(struct plan_mount *mount, const json_t *options, size_t index, struct error *err)
+static int read_options(struct plan *plan, struct plan_mount *mount, const json_t *options, size_t index,
+			struct error *err)
 {
 	const json_t *element;
 	size_t i;
@@ -105,9 +115,11 @@ static int read_options(struct plan_mount *mount, const json_t *options, size_t 
 	{
 		const char *option = json_string_value(element);
 
-		if (option && read_option(mount, option, index, err) < 0)
+		if (option && read_option(plan, mount, option, index, err) < 0)
 			return -1;
 	}
+	if (mount->options.copy_up && strcmp(mount->type, "tmpfs") != 0)
+		return error_set(err, EINVAL, "mounts[%zu].options: tmpcopyup is for tmpfs only", index);
 	return 0;
 }
 
@@ -144,13 +156,16 @@ static int read_type(struct plan_mount *mount, const json_t *json, const json_t 
 		return 0;
 	}
 	mount->type = plan_text(json, "type", "");
-	if (!is_mountable(mount->type) && !is_on_disk(mount->type, plan_text(json, "source", "")))
-		return error_set(err, ENOTSUP, "mounts[%zu].type: `%s` is not supported yet", index, mount->type);
+	if (*mount->type == '\0')
+		return error_set(err, EINVAL, "mounts[%zu].type must be given for what is no bind mount", index);
+	if (is_of_host(mount->type) && !is_on_disk(mount->type, plan_text(json, "source", "")))
+		return error_set(err, ENOTSUP, "mounts[%zu].type: `%s` is not supported: its source is the host's",
+				 index, mount->type);
 	return 0;
 }
 
-static int read_mount(struct plan_mount *mount, const json_t *json, const json_t *exports, size_t index,
-		      struct error *err)
+static int read_mount(struct plan *plan, struct plan_mount *mount, const json_t *json, const json_t *exports,
+		      size_t index, struct error *err)
 {
 	const char *destination = plan_text(json, "destination", "");
 
@@ -166,7 +181,7 @@ static int read_mount(struct plan_mount *mount, const json_t *json, const json_t
 	mount->source = plan_text(json, "source", "");
 	if (*mount->source == '\0')
 		mount->source = mount->type;
-	return read_options(mount, json_object_get(json, "options"), index, err);
+	return read_options(plan, mount, json_object_get(json, "options"), index, err);
 }
 
 int plan_mounts(struct plan *plan, const json_t *array, const json_t *exports, struct error *err)
@@ -184,7 +199,7 @@ int plan_mounts(struct plan *plan, const json_t *array, const json_t *exports, s
 
 		if (!json_is_object(element))
 			return error_set(err, EINVAL, "mounts[%zu] must be an object", i);
-		if (read_mount(mount, element, exports, i, err) < 0)
+		if (read_mount(plan, mount, element, exports, i, err) < 0)
 			return -1;
 	}
 	return 0;

@@ -15,5 +15,6 @@
 int rootfs_build(const struct plan *plan, struct error *err);
 
 /* Takes the agent's mounts out of this mount namespace and makes the new root the caller's root and working directory.
- * (pivot_root(2) cannot replace the initramfs: that one is no mount that could be moved away.) */
-int rootfs_enter(int root, struct error *err);
+ * (pivot_root(2) cannot replace the initramfs: that one is no mount that could be moved away.) locked: they are those
+ * of another user namespace, and stay, out of sight below the new root. */
+int rootfs_enter(int root, bool locked, struct error *err);

@@ -111,6 +111,18 @@ static void write_joined(FILE *out, const char *const joined[SHARED_KINDS])
 	fputs("},", out);
 }
 
+/* What hooks in the guest find in their state. A path that is not UTF-8 cannot be a JSON string: they do without. */
+static void write_bundle(FILE *out, const char *path)
+{
+	json_t *string = path ? json_string(path) : NULL;
+
+	fputs("\"bundle\":", out);
+	if (!string || json_dumpf(string, out, JSON_ENCODE_ANY) < 0)
+		fputs("\"\"", out);
+	fputc(',', out);
+	json_decref(string);
+}
+
 /* Ids and names of exports hold nothing that JSON would escape: see state_check_id. */
 static void write_order(FILE *out, const struct create_order *order)
 {
@@ -123,6 +135,7 @@ static void write_order(FILE *out, const struct create_order *order)
 	write_disks(out, order->disks);
 	write_ports(out, order->ports);
 	write_joined(out, order->joined);
+	write_bundle(out, order->bundle);
 	if (order->filter->n > 0) {
 		fputs("\"seccomp\":", out);
 		syscall_filter_write(order->filter, out);

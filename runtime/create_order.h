@@ -18,6 +18,7 @@ extern const char *const shared_kind_names[SHARED_KINDS];
 
 struct create_order {
 	const char *id;
+	const char *bundle;		  /* path of the folder, as hooks are told */
 	bool machine;			  /* the container's end is the machine's */
 	const char *joined[SHARED_KINDS]; /* id of the container whose namespace it joins; NULL: as the spec says */
 	const struct exports *exports;

@@ -304,6 +304,7 @@ static int create_in_guest(const struct launch_options *options, const struct ma
 	__attribute__((cleanup(syscall_filter_release))) struct syscall_filter filter = {0};
 	const json_t *seccomp = json_object_get(json_object_get(materials->spec.json, "linux"), "seccomp");
 	struct create_order create = {.id = options->id,
+				      .bundle = materials->bundle_path,
 				      .machine = true,
 				      .exports = &materials->exports,
 				      .disks = &materials->disks,

@@ -14,7 +14,8 @@ if [ ! -f "$image" ]; then
 	trap 'rm -rf "$work"' EXIT
 	echo "fixtures: making a Debian root file system (about a minute)" >&2
 	# python3 and its own tests: they exercise a file system and a process environment widely.
-	mmdebstrap --quiet --variant=minbase --include=python3,libpython3.11-testsuite bookworm "$work/root" >&2
+	# systemd: a first process that makes the most of what a container is given.
+	mmdebstrap --quiet --variant=minbase --include=python3,libpython3.11-testsuite,systemd bookworm "$work/root" >&2
 	# A real package for dpkg and apt inside, with no network there.
 	(cd "$work" && apt-get download -q hello >&2 && mkdir -p root/packages && mv ./hello_*.deb root/packages/hello.deb)
 	rm -rf "$work/root/var/cache/apt/archives"/*.deb "$work/root/var/lib/apt/lists"/*

@@ -45,7 +45,7 @@ refuses() {
 	spec_runs=$((spec_runs + 1))
 	if output=$("$hull" run -b "$b" "hull-spec-$spec_runs" 2>&1 </dev/null); then
 		not_ok "$1: hull refuses it" "$output"
-	elif grep -q -F -- "$2" <<<"$output"; then
+	elif sed 's/\\"/"/g' <<<"$output" | grep -q -F -- "$2"; then
 		ok "$1: $2"
 	else
 		not_ok "$1: $2" "$output"

@@ -54,15 +54,11 @@ static void test_refused(void **state)
 	expect("linux/seccomp", "{\"listenerPath\":\"/run/listener\"}",
 	       "linux.seccomp.listenerPath is not supported: a listener is a process of the host, and the calls are "
 	       "made in another kernel");
-	expect("linux/resources/cpu", "{\"realtimeRuntime\":5}",
-	       "linux.resources.cpu.realtimeRuntime is not supported: cgroup v2 has none");
-	expect("linux/resources/memory", "{\"swappiness\":0}",
-	       "linux.resources.memory.swappiness is not supported: cgroup v2 has none");
-	expect("linux/sysctl", "{\"net.ipv4.ip_forward\":\"\"}", "linux.sysctl is not supported yet");
 	expect("hooks/prestart", "[{\"path\":\"/bin/true\"}]", "hooks.prestart is not supported yet");
 	expect("process/apparmorProfile", "\"docker-default\"",
 	       "process.apparmorProfile is not supported: the guest kernel has no AppArmor");
-	expect("linux/intelRdt", "{}", "linux.intelRdt is not supported yet");
+	expect("linux/resources/rdma", "{\"mlx5_1\":{\"hcaHandles\":0}}",
+	       "linux.resources.rdma is not supported: a machine has none of the host's RDMA devices");
 	expect("windows", "{\"a\":1}", "windows is not supported: another platform");
 }
 

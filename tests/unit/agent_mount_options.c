@@ -36,10 +36,10 @@ static void test_flags(void **state)
 static void test_propagation(void **state)
 {
 	(void)state;
-	assert_true(APPLY("rprivate").propagate == (MS_PRIVATE | MS_REC));
-	assert_true(APPLY("shared").propagate == MS_SHARED);
-	assert_true(APPLY("shared", "rslave").propagate == (MS_SLAVE | MS_REC));
-	assert_true(APPLY("unbindable").propagate == MS_UNBINDABLE);
+	assert_true(APPLY("rprivate").propagate[0] == (MS_PRIVATE | MS_REC));
+	assert_true(APPLY("shared").propagate[0] == MS_SHARED);
+	assert_true(APPLY("shared", "rslave").propagate[1] == (MS_SLAVE | MS_REC));
+	assert_true(APPLY("unbindable").propagate[0] == MS_UNBINDABLE);
 }
 
 static void test_tree(void **state)
@@ -64,9 +64,13 @@ static void test_others(void **state)
 	(void)state;
 	assert_int_equal(mount_options_apply(&options, "size=64k"), MOUNT_OPTION_DATA);
 	assert_int_equal(mount_options_apply(&options, ""), MOUNT_OPTION_DATA);
-	assert_int_equal(mount_options_apply(&options, "tmpcopyup"), MOUNT_OPTION_REFUSED);
+	assert_int_equal(mount_options_apply(&options, "ridmap"), MOUNT_OPTION_REFUSED);
 	assert_int_equal(mount_options_apply(&options, "idmap"), MOUNT_OPTION_REFUSED);
-	assert_int_equal(mount_options_apply(&options, "remount"), MOUNT_OPTION_REFUSED);
+	for (int i = 0; i < MOUNT_PROPAGATIONS_MAX; i++)
+		assert_int_equal(mount_options_apply(&options, "shared"), MOUNT_OPTION_TAKEN);
+	assert_int_equal(mount_options_apply(&options, "shared"), MOUNT_OPTION_REFUSED);
+	assert_true(APPLY("tmpcopyup").copy_up);
+	assert_true(APPLY("remount", "ro").flags == (MS_REMOUNT | MS_RDONLY));
 }
 
 static void test_attributes(void **state)

@@ -90,9 +90,23 @@ static void test_refused(void **state)
 	expect_error("[" NEEDED "]", "{\"cgroup\":\"a\"}", "create: namespaces.cgroup cannot be shared");
 	expect_error("[" NEEDED "]", "{\"ipc\":1}", "create: namespaces.ipc cannot be shared");
 	expect_error("[" NEEDED "]", "{\"nothing\":\"a\"}", "create: namespaces.nothing cannot be shared");
-	expect_error("[]", NULL, "linux.namespaces: sharing the host's pid namespace is not supported");
-	expect_error("[{\"type\":\"pid\"}]", NULL,
-		     "linux.namespaces: sharing the host's mount namespace is not supported");
+}
+
+/* There is nothing in the machine's to be shared. */
+static void test_never_of_machine(void **state)
+{
+	struct plan_namespaces namespaces = {0};
+	json_t *list = json_array();
+	struct error err;
+
+	(void)state;
+	assert_int_equal(namespaces_read(&namespaces, list, NULL, &err), 0);
+	assert_int_equal(namespaces.use[NAMESPACE_PID], NAMESPACE_OWN);
+	assert_int_equal(namespaces.use[NAMESPACE_MOUNT], NAMESPACE_OWN);
+	assert_int_equal(namespaces.use[NAMESPACE_UTS], NAMESPACE_OF_MACHINE);
+	assert_int_equal(namespaces.use[NAMESPACE_USER], NAMESPACE_OF_MACHINE);
+	assert_int_equal(namespaces.use[NAMESPACE_TIME], NAMESPACE_OF_MACHINE);
+	json_decref(list);
 }
 
 int main(void)
@@ -101,6 +115,7 @@ int main(void)
 	    cmocka_unit_test(test_own_and_machine),
 	    cmocka_unit_test(test_joined),
 	    cmocka_unit_test(test_refused),
+	    cmocka_unit_test(test_never_of_machine),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -122,7 +122,7 @@ static void test_bind(void **state)
 	assert_string_equal(plan->mounts[4].exported, "m4");
 	assert_true(plan->mounts[4].options.flags == (MS_BIND | MS_REC | MS_RDONLY));
 	assert_true(plan->mounts[4].source_flags == (MS_NODEV | MS_NOATIME));
-	assert_true(plan->mounts[4].options.propagate == (MS_SLAVE | MS_REC));
+	assert_true(plan->mounts[4].options.propagate[0] == (MS_SLAVE | MS_REC));
 	assert_true(plan->mounts[4].options.tree_set == MOUNT_ATTR_NOSUID);
 	plan_free(plan);
 }
@@ -158,12 +158,14 @@ static void test_refused(void **state)
 	expect_error("process/rlimits/0/soft", "2000", "process.rlimits[0]: the soft limit is above the hard limit");
 	expect_error("mounts/0/destination", "\"\"", "mounts[0].destination must not be empty");
 	expect_error("mounts/0/destination", "\"/a/..\"", "mounts[0].destination: a mount over / is not supported");
-	expect_error("mounts/0/type", "\"nfs\"", "mounts[0].type: `nfs` is not supported yet");
-	expect_error("mounts/1/options/0", "\"tmpcopyup\"", "mounts[1].options: tmpcopyup is not supported yet");
-	expect_error("linux/namespaces/0/type", "\"user\"",
-		     "linux.namespaces[0]: a user namespace is not supported yet");
-	expect_error("linux/namespaces/0/type", "\"cgroup\"",
-		     "linux.namespaces: sharing the host's pid namespace is not supported");
+	expect_error("mounts/0/type", "\"nfs\"", "mounts[0].type: `nfs` is not supported: its source is the host's");
+	expect_error("mounts/1/options/0", "\"idmap\"",
+		     "mounts[1].options: idmap is not supported: virtio-fs in the guest's kernel cannot map ids");
+	expect_error("mounts/0/options", "[\"tmpcopyup\"]", "mounts[0].options: tmpcopyup is for tmpfs only");
+	expect_error("linux/namespaces/0/type", "\"user\"", "user namespaces enabled, but no uid mappings found");
+	expect_error("linux/namespaces/4/type", "\"cgroup\"",
+		     "unable to restrict sys entries without a private MNT namespace");
+	expect_error("linux/namespaces/3/type", "\"cgroup\"", "unable to set hostname without a private UTS namespace");
 	expect_error("linux/namespaces/0/type", "\"uts\"", "linux.namespaces[3]: uts is given twice");
 	expect_error("linux/namespaces/0/type", "\"pids\"", "linux.namespaces[0].type: `pids` does not exist");
 	expect_error("linux/resources/devices/0/type", "\"x\"",

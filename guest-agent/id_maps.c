@@ -1,0 +1,119 @@
+#include "guest-agent/id_maps.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/io.h"
+#include "common/spec_fields.h"
+#include "guest-agent/places.h"
+
+/* --- reading ----------------------------------------------------------------------------------------------------- */
+
+static uint32_t number_of(const json_t *object, const char *name)
+{
+	uint64_t number = 0;
+
+	spec_get_u64(json_object_get(object, name), &number);
+	return (uint32_t)number;
+}
+
+static int read_map(const json_t *array, const char *name, struct id_map *map, struct error *err)
+{
+	const json_t *element;
+	size_t i;
+
+	if (json_array_size(array) > ID_MAPPINGS_MAX)
+		return error_set(err, EINVAL, "linux.%s: more than %d", name, ID_MAPPINGS_MAX);
+	map->list = calloc(json_array_size(array) + 1, sizeof(*map->list));
+	if (!map->list)
+		return error_set(err, ENOMEM, "out of memory");
+	json_array_foreach(array, i, element)
+	{
+		struct id_mapping *mapping = &map->list[map->n++];
+
+		*mapping = (struct id_mapping){number_of(element, "containerID"), number_of(element, "hostID"),
+					       number_of(element, "size")};
+		if (mapping->size == 0)
+			return error_set(err, EINVAL, "linux.%s[%zu].size must not be 0", name, i);
+		if (mapping->size > UINT32_MAX - mapping->inside || mapping->size > UINT32_MAX - mapping->outside)
+			return error_set(err, EINVAL, "linux.%s[%zu] goes beyond the last id", name, i);
+	}
+	return 0;
+}
+
+static int check_map(const struct id_map *map, const char *what, struct error *err)
+{
+	uint32_t root;
+
+	if (map->n == 0)
+		return error_set(err, EINVAL, "user namespaces enabled, but no %s mappings found", what);
+	if (id_map_outside(map, 0, &root) < 0)
+		return error_set(err, EINVAL, "user namespaces enabled, but no %s mapping found for root", what);
+	return 0;
+}
+
+int id_maps_read(const json_t *json, struct id_maps *maps, struct error *err)
+{
+	*maps = (struct id_maps){0};
+	if (read_map(json_object_get(json, "uidMappings"), "uidMappings", &maps->users, err) < 0 ||
+	    read_map(json_object_get(json, "gidMappings"), "gidMappings", &maps->groups, err) < 0)
+		return -1;
+	return check_map(&maps->users, "uid", err) < 0 ? -1 : check_map(&maps->groups, "gid", err);
+}
+
+void id_maps_release(struct id_maps *maps)
+{
+	free(maps->users.list);
+	free(maps->groups.list);
+	*maps = (struct id_maps){0};
+}
+
+int id_map_outside(const struct id_map *map, uint32_t inside, uint32_t *outside)
+{
+	*outside = inside;
+	if (map->n == 0)
+		return 0;
+	for (size_t i = 0; i < map->n; i++) {
+		const struct id_mapping *mapping = &map->list[i];
+
+		if (inside >= mapping->inside && inside - mapping->inside < mapping->size) {
+			*outside = mapping->outside + (inside - mapping->inside);
+			return 0;
+		}
+	}
+	return -1;
+}
+
+/* --- writing ----------------------------------------------------------------------------------------------------- */
+
+/* The kernel takes all of a map with one write, and only once. */
+static int write_map(const struct id_map *map, const char *file, pid_t pid, struct error *err)
+{
+	cleanup_free char *text = NULL;
+	cleanup_close int fd = -1;
+	char path[64];
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	for (size_t i = 0; out && i < map->n; i++)
+		fprintf(out, "%u %u %u\n", map->list[i].inside, map->list[i].outside, map->list[i].size);
+	if (!out || fclose(out) != 0)
+		return error_set(err, ENOMEM, "out of memory");
+	snprintf(path, sizeof(path), PLACE_PROC "/%d/%s", (int)pid, file);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, text, size) != (ssize_t)size)
+		return error_set_errno(err, "write the user namespace's %s", file);
+	return 0;
+}
+
+int id_maps_write(const struct id_maps *maps, pid_t pid, struct error *err)
+{
+	if (write_map(&maps->users, "uid_map", pid, err) < 0)
+		return -1;
+	return write_map(&maps->groups, "gid_map", pid, err);
+}

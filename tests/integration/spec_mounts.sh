@@ -1,0 +1,106 @@
+#!/bin/bash
+# mounts[] under runc and under hull: types, options, propagation, what is copied up, cgroup mounts.
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/spec_lib.sh"
+
+mkdir -p "$work/volume/deep/er" "$work/volume/sub"
+echo "in the volume" >"$work/volume/file"
+mount -t tmpfs -o size=1M,mode=755 tmpfs "$work/volume/sub"
+echo "in the mount below" >"$work/volume/sub/file"
+
+# type, mount options and propagation of each mount that the test has made; what is behind them differs
+show='awk "{ n = split(\$0, f, \" \"); o = \"\"; for (i = 7; f[i] != \"-\"; i++) { sub(/:[0-9]+/, \"\", f[i]); o = o \" \" f[i] }
+	if (f[5] ~ /^\/(m|sys\/fs\/cgroup|dev\/shm|t)/) print f[5], f[6], o, f[i+1] ~ /virtiofs|ext4|overlay/ ? \"files\" : f[i+1] }" /proc/self/mountinfo | sort'
+# Times: under runc a bind mount has the mode of the host's mount. What is mounted below the source of a recursive bind mount comes with it, but
+# is no mount of its own in the guest: it has the options of the one that it is below.
+normalize() { sed -E -e '/^\/(m|t)/s/,(rel|no)atime//' -e '/^\/m.\/sub /d' -e '/^b\/sub written/d'; }
+bind() { # DESTINATION OPTION...
+	local destination=$1
+	shift
+	jq -nc --arg d "$destination" --arg s "$work/volume" '{destination:$d, type:"bind", source:$s, options:$ARGS.positional}' --args -- "$@"
+}
+
+new_bundle "$show"'; for m in a b c d e f g h i j k; do cat /m$m/sub/file; (echo x >/m$m/new) 2>/dev/null && echo "$m written" && rm /m$m/new; (echo x >/m$m/sub/new) 2>/dev/null && echo "$m/sub written" && rm /m$m/sub/new; done 2>&1'
+edit "$b" ".mounts += [$(bind /ma bind), $(bind /mb rbind ro), $(bind /mc rbind rro), $(bind /md rbind rnosuid rnodev rnoexec rnosymfollow rnodiratime),
+	$(bind /me bind noexec nosuid nodev nodiratime nosymfollow), $(bind /mf rbind rshared), $(bind /mg rbind shared), $(bind /mh rbind slave),
+	$(bind /mi rbind rprivate), $(bind /mj rbind unbindable), $(bind /mk bind rw suid dev exec async)]"
+both "bind mounts and their options"
+
+new_bundle "$show"'; cat /m/file /mfile /made/by/file'
+edit "$b" ".mounts += [{destination:\"/m\", type:\"ext4\", source:\"$work/volume\", options:[\"bind\"]}, {destination:\"/mfile\", type:\"tmpfs\", source:\"$work/volume/file\", options:[\"rbind\",\"ro\"]},
+	{destination:\"made/by/file\", source:\"$work/volume/file\", options:[\"bind\"]}]"
+normalize() { grep -v 'warning' | sed -E -e '/^\/(m|t)/s/,(rel|no)atime//'; }
+both "bind mounts by their options alone"
+
+mkdir -p "$work/rootfs/tc/dir/deep" "$work/rootfs/tm"
+echo content >"$work/rootfs/tc/dir/deep/file"
+ln -sf dir/deep/file "$work/rootfs/tc/link"
+chown -h 5:6 "$work/rootfs/tc/dir" "$work/rootfs/tc/link"
+chmod 4751 "$work/rootfs/tc/dir/deep/file"
+chmod 3777 "$work/rootfs/tc/dir"
+chmod 1750 "$work/rootfs/tm"
+touch -d 2001-02-03 "$work/rootfs/tc/dir/deep/file"
+normalize() { sed -E -e 's/nr_inodes=[0-9]+k?,?//; s/,inode64//'; }
+new_bundle "$show"'; cd /tc; find . ! -name . | sort | while read -r f; do stat -c "%n %A %u %g %s %N" "$f"; done | sed "s/ [0-9]* \(.\.[^ ]*.\)$/ \1/"; cat dir/deep/file link; stat -c %y dir/deep/file; echo x >new && echo new; stat -c %a /tc /tm /t1 /t2; (echo x >/t2/x) 2>&1'
+edit "$b" '.mounts += [{destination:"/tc", type:"tmpfs", source:"tmpfs", options:["tmpcopyup", "nosuid", "size=1m"]}, {destination:"/tm", type:"tmpfs", source:"x", options:["nodev"]},
+	{destination:"/t1", type:"tmpfs", source:"tmpfs", options:["mode=1711", "uid=5", "gid=6"]}, {destination:"/t2", type:"tmpfs", source:"tmpfs", options:["ro", "noexec", "relatime"]},
+	{destination:"/m/ramfs", type:"ramfs", source:"ramfs"}, {destination:"/m/mqueue", type:"mqueue", source:"mqueue", options:["nosuid"]},
+	{destination:"/m/proc2", type:"proc", source:"proc", options:["nosuid","noexec","ro"]}, {destination:"/m/pts", type:"devpts", source:"devpts", options:["newinstance","mode=0620","ptmxmode=0600"]}]'
+both "file systems of the kernel, copied up content" rm -f "$work/rootfs/tc/new"
+same "what was copied from is as it was" "dir link" "$(ls "$work/rootfs/tc" | paste -sd ' ')"
+
+new_bundle "$show"'; cat /tr/file; (echo x >/tr/x) 2>&1; df -k /tr | awk "NR == 2 { print \$2 }"'
+edit "$b" '.mounts += [{destination:"/tr", type:"tmpfs", source:"tmpfs", options:["size=1m"]}, {destination:"/tr", type:"tmpfs", source:"tmpfs", options:["remount","ro","nosuid","size=2m"]}]'
+both "a remount"
+
+show_all='awk "{ n = split(\$0, f, \" \"); o = \"\"; for (i = 7; f[i] != \"-\"; i++) { sub(/:[0-9]+/, \"\", f[i]); o = o \" \" f[i] } if (f[5] !~ /^\/(proc|sys)\//) print f[5] o }" /proc/self/mountinfo | sort'
+for propagation in slave rslave private rprivate; do
+	new_bundle "$show_all"
+	edit "$b" ".linux.rootfsPropagation = \"$propagation\" | .linux.maskedPaths = [] | .linux.readonlyPaths = []"
+	both "rootfsPropagation $propagation"
+done
+# runc 1.1 makes a root file system on a file system of its own private again, and fails with unbindable: later ones do as the specification says.
+for propagation in shared unbindable; do
+	edit "$b" ".linux.rootfsPropagation = \"$propagation\""
+	hull_says "rootfsPropagation $propagation" "/ $propagation
+/dev
+/dev/mqueue
+/dev/pts
+/dev/shm
+/proc
+/sys"
+	edit "$b" ".linux.rootfsPropagation = \"r$propagation\""
+	hull_says "rootfsPropagation r$propagation" "/ $propagation
+/dev $propagation
+/dev/mqueue $propagation
+/dev/pts $propagation
+/dev/shm $propagation
+/proc $propagation
+/sys $propagation"
+done
+
+for namespace in with without; do
+	for mode in ro rw; do
+		new_bundle "$show"'; cat /proc/self/cgroup | sed "s/container-[0-9]*\|runc-spec-[0-9]*/ID/"; test -e /sys/fs/cgroup/cgroup.procs && echo mounted; (mkdir /sys/fs/cgroup/below && rmdir /sys/fs/cgroup/below && echo "can make one") 2>&1 | sed "s/.*: //"
+			(echo 5 >/sys/fs/cgroup/pids.max) 2>&1 | sed "s/.*: //"'
+		edit "$b" ".mounts |= map(select(.type != \"cgroup\")) | .mounts += [{destination:\"/sys/fs/cgroup\", type:\"cgroup\", source:\"cgroup\", options:[\"nosuid\",\"noexec\",\"nodev\",\"relatime\",\"$mode\"]}]"
+		[ $namespace = with ] || edit "$b" '.linux.namespaces |= map(select(.type != "cgroup"))'
+		both "cgroup mount $mode, $namespace a namespace"
+	done
+done
+
+new_bundle true
+edit "$b" '.mounts += [{destination:"/m", type:"nothing", source:"nothing"}]'
+both_fail "a file system that does not exist" "o such device"
+edit "$b" '.mounts[-1] = {destination:"/m", type:"tmpfs", source:"tmpfs", options:["nonsense"]}'
+both_fail "an option that does not exist" "nvalid argument"
+edit "$b" '.mounts[-1] = {destination:"/proc/fs", type:"ramfs", source:"ramfs"}'
+both_fail "a mount inside of /proc" "inside /proc"
+edit "$b" '.mounts[-1] = {destination:"/m", type:"overlay", source:"overlay", options:["lowerdir=/a:/b"]}'
+refuses "directories of the host by name" 'mounts[7].type: `overlay` is not supported: its source is the host'
+edit "$b" ".mounts[-1] = {destination:\"/m\", type:\"bind\", source:\"$work/volume\", options:[\"bind\",\"idmap\"]}"
+refuses "ids mapped for one mount" "mounts[7].options: idmap is not supported: virtio-fs in the guest's kernel cannot map ids"
+edit "$b" ".mounts[-1] = {destination:\"/m\", type:\"bind\", source:\"$work/volume\", options:[\"bind\"], uidMappings:[{containerID:0,hostID:5,size:3}], gidMappings:[{containerID:0,hostID:5,size:3}]}"
+refuses "the mappings themselves" "mounts[7].uidMappings is not supported"
+umount "$work/volume/sub"
+same "nothing is left" "" "$(leftovers)"
