@@ -172,11 +172,12 @@ bench: deps
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/hull $(DESTDIR)$(PREFIX)/share/hull \
-		$(DESTDIR)$(PREFIX)/share/man/man8
+		$(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -s -m 755 $(BUILD)/bin/hull $(DESTDIR)$(PREFIX)/bin/
 	install -s -m 755 $(BUILD)/bin/hull-vmm $(BUILD)/bin/hull-fsd $(DESTDIR)$(PREFIX)/libexec/hull/
 	install -m 644 $(BUILD)/share/hull/vmlinux $(BUILD)/share/hull/initramfs $(DESTDIR)$(PREFIX)/share/hull/
 	install -m 644 $(wildcard runtime/man/*.8) $(DESTDIR)$(PREFIX)/share/man/man8/
+	$(BUILD)/bin/hull completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/hull
 
 ALL_C := $(shell find common vmm guest-agent runtime rootfs tests -name '*.c')
 ALL_H := $(shell find common vmm guest-agent runtime rootfs tests -name '*.h')

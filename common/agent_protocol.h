@@ -47,6 +47,17 @@
  *   state   {"order":"state", "id": ID}
  *           Answer: "status": "created"|"running"|"stopped", "pid", and "exitStatus" when stopped.
  *   delete  {"order":"delete", "id": ID, "force": BOOL}
+ *   update  {"order":"update", "id": ID, "resources": <linux.resources>}
+ *           Sets the limits of a container again: all that hold from now on, not only those that change.
+ *   stats   {"order":"stats", "id": ID}
+ *           Answer: "data", what the container uses, in the shape of the data of runc's `events --stats`; where there is
+ *           no limit, a real number.
+ *   events  {"order":"events", "id": ID, "oomKills": N}
+ *           Answered when the kernel has killed more than N processes of the container for want of memory, or when the
+ *           container has ended: "oomKills", how many, and "ended".
+ *   kernel-log {"order":"kernel-log", "id": ID, "from": N}
+ *           Answer: "text", the lines of the guest kernel's log from sequence number N on, as many as one answer holds,
+ *           and "next", the number to go on from.
  *
  *   exec    {"order":"exec", "id": ID, "exec": NAME, "process": <a process.json>, "cgroup": PATH,
  *            "stdio": {"stdin": PORT|null, "stdout": PORT|null, "stderr": PORT|null}}

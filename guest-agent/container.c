@@ -21,8 +21,10 @@
 #include "guest-agent/boot.h"
 #include "guest-agent/cgroup.h"
 #include "guest-agent/exec.h"
+#include "guest-agent/figures.h"
 #include "guest-agent/init.h"
 #include "guest-agent/loop.h"
+#include "guest-agent/oom.h"
 #include "guest-agent/places.h"
 #include "guest-agent/stdio.h"
 #include "guest-agent/user_namespace.h"
@@ -59,6 +61,7 @@ struct container {
 	bool stands_for_machine; /* its end is the machine's */
 	bool shares_pids;	 /* its first process is not the first one of its pid namespace */
 	bool has_user_namespace;
+	struct oom_watch oom;
 	struct watch emptied; /* cgroup.events, while other processes of it are dying */
 	bool deleting;	      /* as soon as settled */
 	struct execs execs;   /* processes beside its own one */
@@ -117,6 +120,7 @@ static void container_free(struct container *container)
 	execs_free(&container->execs);
 	close_channel(container);
 	stop_watching_cgroup(container);
+	oom_release(&container->oom);
 	stdio_close(&container->stdio);
 	if (container->pidfd >= 0)
 		close(container->pidfd);
@@ -145,6 +149,7 @@ static struct container *container_new(struct order *order)
 	container->pidfd = container->cgroup = container->channel_fd = -1;
 	container->channel = container->emptied = (struct watch)WATCH_NONE;
 	stdio_init(&container->stdio, container, stream_connected, stream_ended);
+	container->oom = (struct oom_watch)OOM_WATCH_NONE;
 	container->plan = take_pointer(order->plan);
 	container->execs.changed = exec_changed;
 	container->id = strdup(order->id);
@@ -326,6 +331,8 @@ static void init_ended(struct container *container, int status)
 		return;
 	}
 	container->exit_status = exit_status_of(status);
+	/* Before the machine may end with it. */
+	oom_container_ended(&container->oom);
 	if (container->shares_pids)
 		end_leftovers(container);
 	/* All other processes of it have been killed by now. Input that nobody read is lost, as in a pipe.
@@ -648,6 +655,44 @@ int container_state(struct order *order, struct answer *answer, struct error *er
 	if (more && container->state == STOPPED)
 		json_object_set_new(more, "exitStatus", json_integer(container->exit_status));
 	answer_ok(answer, more);
+	return 0;
+}
+
+int container_update(struct order *order, struct answer *answer, struct error *err)
+{
+	struct container *container = find_or_refuse(order, err);
+
+	if (!container)
+		return -1;
+	if (container->state == STOPPED)
+		return error_set(err, ESRCH, "container not running");
+	if (resources_apply(container->cgroup, &order->resources, err) < 0)
+		return -1;
+	answer_ok(answer, NULL);
+	return 0;
+}
+
+int container_stats(struct order *order, struct answer *answer, struct error *err)
+{
+	struct container *container = find_or_refuse(order, err);
+	json_t *figures = container ? figures_read(container->cgroup, err) : NULL;
+
+	if (!figures)
+		return -1;
+	answer_ok(answer, json_pack("{s:o}", "data", figures));
+	return 0;
+}
+
+int container_events(struct order *order, struct answer *answer, struct error *err)
+{
+	struct container *container = find_or_refuse(order, err);
+
+	if (!container)
+		return -1;
+	if (container->state != STOPPED)
+		return oom_wait(&container->oom, container->cgroup, order->known, answer, err);
+	answer_ok(answer,
+		  json_pack("{s:I, s:b}", "oomKills", (json_int_t)figures_oom_kills(container->cgroup), "ended", 1));
 	return 0;
 }
 

@@ -15,6 +15,9 @@ int container_create(struct order *order, struct answer *answer, struct error *e
 int container_start(struct order *order, struct answer *answer, struct error *err);
 int container_kill(struct order *order, struct answer *answer, struct error *err);
 int container_state(struct order *order, struct answer *answer, struct error *err);
+int container_update(struct order *order, struct answer *answer, struct error *err);
+int container_stats(struct order *order, struct answer *answer, struct error *err);
+int container_events(struct order *order, struct answer *answer, struct error *err);
 int container_delete(struct order *order, struct answer *answer, struct error *err);
 int container_exec(struct order *order, struct answer *answer, struct error *err);
 int container_wait(struct order *order, struct answer *answer, struct error *err);

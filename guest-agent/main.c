@@ -19,13 +19,26 @@
 #include "guest-agent/connection.h"
 #include "guest-agent/container.h"
 #include "guest-agent/disks.h"
+#include "guest-agent/kernel_log.h"
 #include "guest-agent/loop.h"
 #include "guest-agent/order.h"
+
+/* It is the machine's: any container stands for it. */
+static int kernel_log(struct order *order, struct answer *answer, struct error *err)
+{
+	json_t *log = kernel_log_read(order->known, err);
+
+	if (!log)
+		return -1;
+	answer_ok(answer, log);
+	return 0;
+}
 
 static int (*const carry_out[])(struct order *order, struct answer *answer, struct error *err) = {
     [ORDER_CREATE] = container_create, [ORDER_START] = container_start,	  [ORDER_KILL] = container_kill,
     [ORDER_STATE] = container_state,   [ORDER_DELETE] = container_delete, [ORDER_EXEC] = container_exec,
-    [ORDER_WAIT] = container_wait,     [ORDER_RESIZE] = container_resize,
+    [ORDER_WAIT] = container_wait,     [ORDER_RESIZE] = container_resize, [ORDER_UPDATE] = container_update,
+    [ORDER_STATS] = container_stats,   [ORDER_EVENTS] = container_events, [ORDER_KERNEL_LOG] = kernel_log,
 };
 
 static void handle_order(json_t *json, struct answer *answer)

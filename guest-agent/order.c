@@ -87,14 +87,36 @@ static int parse_delete(json_t *json, struct order *order, struct error *err)
 	return parse_flag(json, "force", &order->force, err);
 }
 
+static int parse_update(json_t *json, struct order *order, struct error *err)
+{
+	return resources_read(json_object_get(json, "resources"), &order->resources, err);
+}
+
+static int parse_events(json_t *json, struct order *order, struct error *err)
+{
+	if (spec_get_u64(json_object_get(json, "oomKills"), &order->known) < 0)
+		return error_set(err, EINVAL, "events: oomKills must be a number from 0 on");
+	return 0;
+}
+
+static int parse_kernel_log(json_t *json, struct order *order, struct error *err)
+{
+	if (spec_get_u64(json_object_get(json, "from"), &order->known) < 0)
+		return error_set(err, EINVAL, "kernel-log: from must be a number from 0 on");
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	enum order_kind kind;
 	int (*parse)(json_t *json, struct order *order, struct error *err);
 } orders[] = {
-    {"create", ORDER_CREATE, parse_create}, {"start", ORDER_START, parse_nothing},  {"kill", ORDER_KILL, parse_kill},
-    {"state", ORDER_STATE, parse_nothing},  {"delete", ORDER_DELETE, parse_delete}, {"exec", ORDER_EXEC, parse_exec},
+    {"create", ORDER_CREATE, parse_create}, {"start", ORDER_START, parse_nothing},
+    {"kill", ORDER_KILL, parse_kill},	    {"state", ORDER_STATE, parse_nothing},
+    {"delete", ORDER_DELETE, parse_delete}, {"exec", ORDER_EXEC, parse_exec},
     {"wait", ORDER_WAIT, parse_exec_id},    {"resize", ORDER_RESIZE, parse_resize},
+    {"update", ORDER_UPDATE, parse_update}, {"stats", ORDER_STATS, parse_nothing},
+    {"events", ORDER_EVENTS, parse_events}, {"kernel-log", ORDER_KERNEL_LOG, parse_kernel_log},
 };
 
 int order_parse(json_t *json, struct order *order, struct error *err)
@@ -120,4 +142,5 @@ void order_clear(struct order *order)
 {
 	plan_free(order->plan);
 	order->plan = NULL;
+	resources_release(&order->resources);
 }

@@ -19,6 +19,10 @@ enum order_kind {
 	ORDER_EXEC,
 	ORDER_WAIT,
 	ORDER_RESIZE,
+	ORDER_UPDATE,
+	ORDER_STATS,
+	ORDER_EVENTS,
+	ORDER_KERNEL_LOG,
 	ORDER_KINDS,
 };
 
@@ -33,9 +37,11 @@ struct order {
 	unsigned columns, rows; /* resize */
 	int64_t time;		/* create: the host's clock, nanoseconds since 1970; 0: not given */
 	int signal;		/* kill */
-	bool all;		/* kill */
-	bool ignore_paused;	/* exec */
-	bool force;		/* delete */
+	struct resources resources; /* update; owned by the order */
+	uint64_t known;		    /* events, kernel-log: what the host has heard of already */
+	bool all;		    /* kill */
+	bool ignore_paused;	    /* exec */
+	bool force;		    /* delete */
 };
 
 /* Returns 0, or -1 with err. The order is to be freed by order_clear in either case. */

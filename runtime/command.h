@@ -45,5 +45,8 @@ struct command {
 
 #define COMMAND_OPTIONS_MAX 256 /* bytes; at least every options_size */
 
-extern const struct command command_create, command_delete, command_doctor, command_exec, command_features,
-    command_kill, command_list, command_proxy, command_run, command_spec, command_start, command_state;
+/* All verbs, in the order of the help text, and what may stand before them: runtime/commands.c. */
+extern const struct command *const commands[];
+extern const size_t n_commands;
+extern const struct flag global_flags[];   /* ended by an entry without name */
+extern const struct command command_proxy; /* called by hull itself, never listed */

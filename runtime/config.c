@@ -45,22 +45,12 @@ static int read_manager(const json_t *value, struct config *config, struct error
 	return 0;
 }
 
-static int read_flag(const json_t *value, const char *name, bool *flag, struct error *err)
-{
-	if (!json_is_boolean(value))
-		return error_set(err, EINVAL, "%s must be true or false", name);
-	*flag = json_is_true(value);
-	return 0;
-}
-
 static int read_console(const json_t *value, struct config *config, struct error *err)
 {
-	return read_flag(value, "console", &config->console, err);
-}
-
-static int read_debug(const json_t *value, struct config *config, struct error *err)
-{
-	return read_flag(value, "debug", &config->debug, err);
+	if (!json_is_boolean(value))
+		return error_set(err, EINVAL, "console must be true or false");
+	config->console = json_is_true(value);
+	return 0;
 }
 
 static int read_timeout(const json_t *value, struct config *config, struct error *err)
@@ -77,8 +67,8 @@ static const struct {
 	const char *name;
 	int (*read)(const json_t *value, struct config *config, struct error *err);
 } members[] = {
-    {"memory", read_memory},   {"vcpus", read_vcpus}, {"cgroupManager", read_manager},
-    {"console", read_console}, {"debug", read_debug}, {"startTimeout", read_timeout},
+    {"memory", read_memory},   {"vcpus", read_vcpus},	       {"cgroupManager", read_manager},
+    {"console", read_console}, {"startTimeout", read_timeout},
 };
 
 static int read_member(const char *name, const json_t *value, struct config *config, struct error *err)

@@ -4,13 +4,12 @@
  *
  *   "memory"         memory of a machine whose container has no memory limit: bytes, or text like "512M"
  *   "vcpus"          CPUs of a machine whose container has no CPU quota and no list of CPUs
- *   "cgroupManager"  "cgroupfs" (default), "systemd" (as with --systemd-cgroup) or "disabled": limits then hold in the guest only
- *   "console"        true: the guest kernel's messages are kept in the container's folder, for `hull logs --kernel`
- *   "debug"          true: `hull console` may open a shell in a container
+ *   "cgroupManager"  "cgroupfs" (default), "systemd" (as with --systemd-cgroup), or "disabled": limits hold in the
+ *                    guest only
+ *   "console"        true: the messages of the guest's kernel are kept with the container, for `hull logs --kernel`
  *   "startTimeout"   seconds that a guest may take to come up and answer
  *
- * The annotations hull.memory, hull.vcpus, hull.console and hull.debug of a bundle go before the file's members of the
- * same name.
+ * The annotations hull.memory, hull.vcpus and hull.console of a bundle go before the members of the same name.
  */
 #pragma once
 
@@ -29,7 +28,7 @@ struct config {
 	uint64_t memory; /* bytes, a multiple of 1 MiB */
 	unsigned vcpus;
 	enum cgroup_manager manager;
-	bool console, debug;
+	bool console;
 	unsigned start_timeout; /* seconds */
 };
 

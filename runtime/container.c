@@ -16,6 +16,7 @@
 #include "common/io.h"
 #include "runtime/sandbox.h"
 #include "runtime/cgroup.h"
+#include "runtime/hooks.h"
 
 #define STATE_SIZE_MAX (8u << 20)
 #define END_TIMEOUT_MS 10000
@@ -298,7 +299,21 @@ int container_remove(struct container *container, struct error *err)
 		return error_prefix(err, "container %s", container->id);
 	if (unlinkat(container->root, container->id, AT_REMOVEDIR) < 0 && errno != ENOENT)
 		return error_set_errno(err, "remove the folder of container %s", container->id);
+	if (container->has_state)
+		container_run_hooks(container, "poststop", "stopped", 0);
 	return 0;
+}
+
+void container_run_hooks(const struct container *container, const char *kind, const char *status, pid_t pid)
+{
+	const struct state *state = &container->state;
+	struct hook_subject subject = {.id = container->id,
+				       .bundle = state->bundle,
+				       .status = status,
+				       .pid = pid,
+				       .annotations = state->annotations};
+
+	hooks_run_all(state->hooks, kind, &subject);
 }
 
 static int compare_names(const void *a, const void *b)

@@ -67,7 +67,10 @@ const char *container_status_name(enum container_status status);
  */
 int container_end_processes(struct container *container, struct error *err);
 
-/* Removes the cgroup and the folder. The lock must be held and the processes be gone. */
+/* Runs the remembered hooks of a kind, poststart or poststop; their failures are warnings. */
+void container_run_hooks(const struct container *container, const char *kind, const char *status, pid_t pid);
+
+/* Removes the cgroup and the folder, and runs the poststop hooks. The lock must be held and the processes be gone. */
 int container_remove(struct container *container, struct error *err);
 
 /* Names of all containers below root, sorted; the caller frees the names and the array. A missing root has none. */

@@ -21,6 +21,7 @@
 #include "runtime/config.h"
 #include "runtime/disks.h"
 #include "runtime/exports.h"
+#include "runtime/hooks.h"
 #include "runtime/limits.h"
 #include "runtime/pid_file.h"
 #include "runtime/report.h"
@@ -135,8 +136,8 @@ static int read_rootless(const char *text, bool *rootless, struct error *err)
 	return 0;
 }
 
-/* What the spec asks of the host's cgroup and of the machine's size. */
-static int plan_limits(const struct launch_options *options, struct materials *materials, struct error *err)
+/* What the spec asks of the host: its cgroup, the size of the machine, hooks. */
+static int plan_host(const struct launch_options *options, struct materials *materials, struct error *err)
 {
 	const json_t *linux_part = json_object_get(materials->spec.json, "linux");
 	const char *path = json_string_value(json_object_get(linux_part, "cgroupsPath"));
@@ -145,6 +146,8 @@ static int plan_limits(const struct launch_options *options, struct materials *m
 
 	if (read_rootless(options->global->rootless, &rootless, err) < 0)
 		return -1;
+	if (hooks_check(json_object_get(materials->spec.json, "hooks"), err) < 0)
+		return error_prefix(err, SPEC_FILE);
 	if (options->global->systemd_cgroup)
 		config->manager = CGROUP_SYSTEMD;
 	if (limits_read(json_object_get(linux_part, "resources"), &materials->limits, err) < 0 ||
@@ -161,7 +164,7 @@ static int gather(const struct launch_options *options, struct materials *materi
 		return error_set(err, ENOTSUP, "--preserve-fds is not supported yet");
 	if (catch_signals(&materials->signals, err) < 0 || open_bundle(options->bundle, materials, err) < 0 ||
 	    spec_load(materials->bundle, &materials->spec, err) < 0 ||
-	    check_terminal(options, &materials->spec, err) < 0 || plan_limits(options, materials, err) < 0 ||
+	    check_terminal(options, &materials->spec, err) < 0 || plan_host(options, materials, err) < 0 ||
 	    exports_open(&materials->spec, materials->bundle, &materials->exports, err) < 0 ||
 	    disks_open(&materials->spec, materials->bundle, &materials->disks, err) < 0)
 		return -1;
@@ -194,6 +197,7 @@ static int copy_to_state(const struct launch_options *options, const struct mate
 	    .scope = copy(materials->place.scope),
 	    .memory = materials->size.memory,
 	    .vcpus = materials->size.vcpus,
+	    .hooks = hooks_to_remember(json_object_get(materials->spec.json, "hooks")),
 	    .resources = json_is_object(resources) ? json_incref(resources) : NULL,
 	};
 	if (!state->id || !state->bundle || !state->rootfs || !state->created)
@@ -298,6 +302,26 @@ static int start_machine(struct materials *materials, struct launch *launch, str
 	return container_save(&launch->container, err);
 }
 
+/* The machine has its namespaces now, which is what engines' hooks want of it, and the guest has not looked at the root
+ * file system yet. */
+static int run_create_hooks(const struct materials *materials, struct launch *launch, struct error *err)
+{
+	static const char *const kinds[] = {"prestart", "createRuntime", "createContainer"};
+	const json_t *hooks = json_object_get(materials->spec.json, "hooks");
+	const struct state *state = &launch->container.state;
+	struct hook_subject subject = {.id = state->id,
+				       .bundle = state->bundle,
+				       .status = "creating",
+				       .pid = launch->machine.vmm.pid,
+				       .annotations = state->annotations};
+
+	launch->hooks_began = true;
+	for (size_t i = 0; hooks && i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (hooks_run(hooks, kinds[i], &subject, launch->watch.signals, err) < 0)
+			return -1;
+	return 0;
+}
+
 static int create_in_guest(const struct launch_options *options, const struct materials *materials,
 			   struct launch *launch, struct error *err)
 {
@@ -330,6 +354,8 @@ static int create_in_guest(const struct launch_options *options, const struct ma
 		return -1;
 	}
 	report_debug("the guest's agent is there");
+	if (run_create_hooks(materials, launch, err) < 0)
+		return -1;
 	for (int i = 0; i < STDIO_COUNT; i++)
 		create.ports[i] = machine_stream_port(&materials->stdio, i);
 	order = create_order_format(&create, &size);
@@ -366,6 +392,8 @@ static int bring_up(const struct launch_options *options, struct materials *mate
 			unlink(options->pid_file);
 		return -1;
 	}
+	if (options->start)
+		container_run_hooks(&launch->container, "poststart", "running", launch->machine.vmm.pid);
 	return 0;
 }
 
@@ -427,6 +455,10 @@ static void undo(struct launch *launch, struct error *err)
 
 	improve_error(launch, err);
 	machine_end(&launch->machine);
+	if (!launch->hooks_began) {
+		json_decref(launch->container.state.hooks);
+		launch->container.state.hooks = NULL;
+	}
 	if (container_remove(&launch->container, &second) < 0)
 		report_warning("%s", second.message);
 }

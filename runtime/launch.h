@@ -29,9 +29,10 @@ struct launch_options {
 struct launch {
 	struct container container; /* locked */
 	struct machine machine;
-	int result, log; /* files in the container's folder */
-	int control;	 /* connection to the VMM */
-	int agent;	 /* connection to the agent */
+	int result, log;  /* files in the container's folder */
+	int control;	  /* connection to the VMM */
+	int agent;	  /* connection to the agent */
+	bool hooks_began; /* those of create */
 	struct watch watch;
 };
 

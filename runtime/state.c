@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "common/cleanup.h"
+#include "runtime/hooks.h"
 #include "runtime/timestamp.h"
 
 #define ID_MAX 1024
@@ -32,6 +33,7 @@ void state_release(struct state *state)
 	free(state->cgroup);
 	free(state->scope);
 	json_decref(state->resources);
+	json_decref(state->hooks);
 	memset(state, 0, sizeof(*state));
 }
 
@@ -148,6 +150,7 @@ static int parse_sandbox(const json_t *object, struct state *state, struct error
 static int parse_machine(const json_t *object, struct state *state, struct error *err)
 {
 	json_t *machine = json_object_get(object, "machine"), *resources = json_object_get(object, "resources");
+	json_t *hooks = json_object_get(object, "hooks");
 	json_int_t memory = json_integer_value(json_object_get(machine, "memory"));
 	json_int_t vcpus = json_integer_value(json_object_get(machine, "vcpus"));
 
@@ -155,9 +158,12 @@ static int parse_machine(const json_t *object, struct state *state, struct error
 		return error_set(err, EINVAL, "`machine` is not the size of a machine");
 	if (resources && !json_is_object(resources))
 		return error_set(err, EINVAL, "`resources` is not an object");
+	if (hooks && (!json_is_object(hooks) || hooks_check(hooks, err) < 0))
+		return error_set(err, EINVAL, "`hooks` is not an object of hooks");
 	state->memory = (uint64_t)memory;
 	state->vcpus = (unsigned)vcpus;
 	state->resources = json_incref(resources);
+	state->hooks = json_incref(hooks);
 	return 0;
 }
 
@@ -240,6 +246,8 @@ char *state_format(const struct state *state)
 	if (state->resources)
 		json_object_set(object, "resources", state->resources);
 	set_sandbox(object, state);
+	if (state->hooks)
+		json_object_set(object, "hooks", state->hooks);
 	text = json_dumps(object, JSON_INDENT(2));
 	json_decref(object);
 	return text;

@@ -32,6 +32,7 @@ struct state {
 	uint64_t memory;     /* of the machine, in bytes; 0: not recorded */
 	unsigned vcpus;
 	json_t *resources;	/* linux.resources as it holds now, an object, or NULL */
+	json_t *hooks;		/* those of the spec that are still to be run, an object, or NULL */
 	struct process creator; /* the hull process that makes the container; counts while CREATING */
 	struct process vmm;	/* hull-vmm; of a container that has joined a sandbox: its proxy */
 	struct process fsd;

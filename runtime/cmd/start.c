@@ -63,7 +63,10 @@ static int run(const struct invocation *invocation, struct error *err)
 	    !has_run(&container, &attachment))
 		return -1;
 	container.state.stage = STATE_STARTED;
-	return container_save(&container, err);
+	if (container_save(&container, err) < 0)
+		return -1;
+	container_run_hooks(&container, "poststart", "running", container.state.vmm.pid);
+	return 0;
 }
 
 const struct command command_start = {

@@ -21,6 +21,9 @@ core=(
 	"compare 900"
 	"spec_seccomp 900"
 	"hostcgroup 600"
+	"hooks 600"
+	"verbs 600"
+	"replay 900"
 	"badinput 600"
 	"jail 300"
 )

@@ -54,7 +54,6 @@ static void test_refused(void **state)
 	expect("linux/seccomp", "{\"listenerPath\":\"/run/listener\"}",
 	       "linux.seccomp.listenerPath is not supported: a listener is a process of the host, and the calls are "
 	       "made in another kernel");
-	expect("hooks/prestart", "[{\"path\":\"/bin/true\"}]", "hooks.prestart is not supported yet");
 	expect("process/apparmorProfile", "\"docker-default\"",
 	       "process.apparmorProfile is not supported: the guest kernel has no AppArmor");
 	expect("linux/resources/rdma", "{\"mlx5_1\":{\"hcaHandles\":0}}",

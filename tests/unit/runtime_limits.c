@@ -223,7 +223,7 @@ static void expect_bad_config(const char *text, const char *words)
 static void test_config(void **state)
 {
 	static const char good[] = "{\"memory\":\"1G\",\"vcpus\":3,\"cgroupManager\":\"systemd\",\"console\":true,"
-				   "\"debug\":true,\"startTimeout\":7}";
+				   "\"startTimeout\":7}";
 	struct config config;
 	struct error err = {0};
 
@@ -235,12 +235,12 @@ static void test_config(void **state)
 	assert_int_equal(config.memory, 1024 * MIB);
 	assert_int_equal(config.vcpus, 3);
 	assert_int_equal(config.manager, CGROUP_SYSTEMD);
-	assert_true(config.console && config.debug);
+	assert_true(config.console);
 	assert_int_equal(config.start_timeout, 7);
 	expect_bad_config("{\"memory\":\"1M\"}", "memory");
 	expect_bad_config("{\"vcpus\":0}", "vcpus");
 	expect_bad_config("{\"cgroupManager\":\"x\"}", "cgroupManager");
-	expect_bad_config("{\"debug\":1}", "debug");
+	expect_bad_config("{\"console\":1}", "console");
 	expect_bad_config("{\"startTimeout\":0}", "startTimeout");
 	expect_bad_config("{\"memroy\":\"1G\"}", "unknown member \"memroy\"");
 	expect_bad_config("[]", "not a JSON object");
