@@ -33,7 +33,8 @@
  *           jt 2, jf 2, k 8), and SECCOMP_FILTER_FLAG_*; it must be there when the spec asks for a filter.
  *
  *           Further members, all of which may be absent: "machine": true, its end is the machine's: all others are
- *           killed then, and EXIT is reported. "namespaces": {"pid"|"network"|"ipc"|"uts": ID|null}, which of its
+ *           killed then, and EXIT is reported. "tied": true, it is killed when the connection that this order came over
+ *           ends. "namespaces": {"pid"|"network"|"ipc"|"uts": ID|null}, which of its
  *           namespaces are those of another container, which must live; the spec's own list says the rest.
  *
  *           "disks": [{"serial": TEXT, "rootfs": true | "mount": INDEX | "device": INDEX | "name": NAME}...], disks of

@@ -67,6 +67,8 @@ struct container {
 	struct execs execs;   /* processes beside its own one */
 	struct answer answer;
 	struct answer waiting; /* for its end */
+	struct answer gone;    /* CREATING: to a delete order */
+	struct dependent tie;  /* to the connection that it ends with */
 };
 
 static struct container *containers;
@@ -117,6 +119,7 @@ static void container_free(struct container *container)
 	struct error err;
 
 	unlink_container(container);
+	connection_release(&container->tie);
 	execs_free(&container->execs);
 	close_channel(container);
 	stop_watching_cgroup(container);
@@ -316,7 +319,7 @@ static void read_channel(struct container *container);
 static void init_ended(struct container *container, int status)
 {
 	struct error err = {.message = "the container's first process ended before it was ready"};
-	struct answer answer = {0};
+	struct answer answer = {0}, gone = {0};
 
 	/* What it said last comes first: a failure to execute is the answer to start. */
 	if (container->channel_fd >= 0)
@@ -325,8 +328,10 @@ static void init_ended(struct container *container, int status)
 		fail_creating(container, &err);
 		err = container->failure;
 		answer_move(&answer, &container->answer);
+		answer_move(&gone, &container->gone);
 		container_free(container);
 		answer_error(&answer, &err);
+		answer_ok(&gone, NULL);
 		end_machine_if_settled();
 		return;
 	}
@@ -492,6 +497,18 @@ static int make(struct container *container, struct error *err)
 	return status;
 }
 
+/* What stands for it on the host has gone. */
+static void tie_ended(struct dependent *tie)
+{
+	struct container *container = (struct container *)((char *)tie - offsetof(struct container, tie));
+	struct error err = {.message = "its owner has gone", .code = ECANCELED};
+
+	if (container->state == CREATING)
+		fail_creating(container, &err);
+	else if (container->state != STOPPED)
+		cgroup_kill(container->cgroup, &err);
+}
+
 int container_create(struct order *order, struct answer *answer, struct error *err)
 {
 	struct container *container;
@@ -506,6 +523,9 @@ int container_create(struct order *order, struct answer *answer, struct error *e
 	if (!container)
 		return error_set(err, ENOMEM, "out of memory");
 	answer_move(&container->answer, answer);
+	container->tie.ended = tie_ended;
+	if (container->plan->tied)
+		connection_depend(&container->answer, &container->tie);
 	if (make(container, err) == 0)
 		return 0;
 	if (container->pid > 0) {
@@ -696,10 +716,25 @@ int container_events(struct order *order, struct answer *answer, struct error *e
 	return 0;
 }
 
+/* Its creator may have been killed; nothing of it must appear after the answer. */
+static int delete_unfinished(struct container *container, struct answer *answer, struct error *err)
+{
+	struct error reason = {.message = "it was deleted while it was made", .code = ECANCELED};
+
+	if (container->gone.connection)
+		return error_set(err, EBUSY, "another order for container %s is under way", container->id);
+	answer_move(&container->gone, answer);
+	fail_creating(container, &reason);
+	return 0;
+}
+
 int container_delete(struct order *order, struct answer *answer, struct error *err)
 {
-	struct container *container = find_or_refuse(order, err);
+	struct container *container = find(order->id);
 
+	if (container && container->state == CREATING && order->force)
+		return delete_unfinished(container, answer, err);
+	container = find_or_refuse(order, err);
 	if (!container)
 		return -1;
 	if (container->state != STOPPED && !order->force)

@@ -80,10 +80,11 @@ static int check_source(size_t index, const char *source, int fd, struct error *
 	if (fstat(fd, &status) < 0)
 		return error_set_errno(err, SPEC_FILE ": mounts[%zu].source: stat `%s`", index, source);
 	if (!S_ISDIR(status.st_mode) && !S_ISREG(status.st_mode))
-		return error_set(err, ENOTSUP,
-				 SPEC_FILE
-				 ": mounts[%zu].source: `%s` is a %s: bind mounts of those are not supported yet",
-				 index, source, file_type(status.st_mode));
+		return error_set(err, ENOTSUP, SPEC_FILE ": mounts[%zu].source: `%s` is a %s: %s", index, source,
+				 file_type(status.st_mode),
+				 S_ISBLK(status.st_mode) || S_ISCHR(status.st_mode)
+				     ? "bind mounts of those are not supported, name it in linux.devices"
+				     : "a process in the virtual machine could not reach what is behind it");
 	return 0;
 }
 

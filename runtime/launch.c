@@ -22,9 +22,11 @@
 #include "runtime/disks.h"
 #include "runtime/exports.h"
 #include "runtime/hooks.h"
+#include "runtime/join.h"
 #include "runtime/limits.h"
 #include "runtime/pid_file.h"
 #include "runtime/report.h"
+#include "runtime/sandbox.h"
 #include "runtime/signals.h"
 #include "runtime/spec.h"
 #include "runtime/streams.h"
@@ -51,6 +53,8 @@ struct materials {
 	int cgroup;
 	int console; /* file for the guest kernel's messages, or -1 */
 	int signals;
+	const char *sandbox; /* id of the one to be joined, or NULL; belongs to the spec */
+	struct join join;
 };
 
 #define MATERIALS_NONE                                                                                                 \
@@ -61,7 +65,8 @@ struct materials {
 			    .fsd_control = -1,                                                                         \
 			    .cgroup = -1,                                                                              \
 			    .console = -1,                                                                             \
-			    .signals = -1})
+			    .signals = -1,                                                                             \
+			    .join = JOIN_NONE})
 
 static void materials_release(struct materials *materials)
 {
@@ -78,6 +83,7 @@ static void materials_release(struct materials *materials)
 	cleanup_close_fd(&materials->console);
 	cgroup_place_release(&materials->place);
 	cleanup_close_fd(&materials->signals);
+	join_release(&materials->join);
 }
 
 void launch_release(struct launch *launch)
@@ -156,6 +162,22 @@ static int plan_host(const struct launch_options *options, struct materials *mat
 	return vm_size_from_spec(&materials->spec, &materials->limits, config, &materials->size, err);
 }
 
+/* Whether the container gets a machine of its own, and whether what it says of namespaces can be done then. */
+static int find_sandbox(const struct launch_options *options, struct materials *materials, struct error *err)
+{
+	cleanup_joined struct joined none = {0};
+	const char *root = options->global->root;
+
+	if (sandbox_wanted(&materials->spec, options->id, &materials->sandbox, err) < 0)
+		return -1;
+	if (!materials->sandbox)
+		return sandbox_find_joined(root, NULL, &materials->spec, &none, err);
+	if (materials->disks.n > 0)
+		return error_set(err, ENOTSUP,
+				 SPEC_FILE ": a container that joins a sandbox cannot bring disks: the machine runs");
+	return join_prepare(root, materials->sandbox, &materials->spec, &materials->exports, &materials->join, err);
+}
+
 static int gather(const struct launch_options *options, struct materials *materials, struct error *err)
 {
 	if (state_check_id(options->id, err) < 0)
@@ -166,9 +188,10 @@ static int gather(const struct launch_options *options, struct materials *materi
 	    spec_load(materials->bundle, &materials->spec, err) < 0 ||
 	    check_terminal(options, &materials->spec, err) < 0 || plan_host(options, materials, err) < 0 ||
 	    exports_open(&materials->spec, materials->bundle, &materials->exports, err) < 0 ||
-	    disks_open(&materials->spec, materials->bundle, &materials->disks, err) < 0)
+	    disks_open(&materials->spec, materials->bundle, &materials->disks, err) < 0 ||
+	    find_sandbox(options, materials, err) < 0)
 		return -1;
-	if (resources_open(&materials->resources, err) < 0)
+	if (!materials->sandbox && resources_open(&materials->resources, err) < 0)
 		return -1;
 	return stdio_take(&materials->stdio, err);
 }
@@ -202,6 +225,8 @@ static int copy_to_state(const struct launch_options *options, const struct mate
 	};
 	if (!state->id || !state->bundle || !state->rootfs || !state->created)
 		return error_set(err, ENOMEM, "record the state of container %s", options->id);
+	if (materials->sandbox && join_describe(&materials->join, state, err) < 0)
+		return -1;
 	return process_identify(getpid(), &state->creator, err);
 }
 
@@ -243,12 +268,13 @@ static int fill_folder(const struct launch_options *options, struct materials *m
 	container->has_state = true;
 	if (result < 0 || container_save(container, err) < 0)
 		return -1;
-	if (make_socket(container->folder, CONTAINER_CONTROL_SOCKET, &materials->control, err) < 0 ||
-	    make_socket(container->folder, CONTAINER_FSD_SOCKET, &materials->fsd_control, err) < 0)
+	if (!materials->sandbox &&
+	    (make_socket(container->folder, CONTAINER_CONTROL_SOCKET, &materials->control, err) < 0 ||
+	     make_socket(container->folder, CONTAINER_FSD_SOCKET, &materials->fsd_control, err) < 0))
 		return -1;
 	if (make_file(container->folder, CONTAINER_RESULT_FILE, &launch->result, err) < 0)
 		return -1;
-	if (keeps_console(materials) &&
+	if (!materials->sandbox && keeps_console(materials) &&
 	    make_file(container->folder, CONTAINER_CONSOLE_FILE, &materials->console, err) < 0)
 		return -1;
 	return make_file(container->folder, CONTAINER_LOG_FILE, &launch->log, err);
@@ -303,7 +329,8 @@ static int start_machine(struct materials *materials, struct launch *launch, str
 }
 
 /* The machine has its namespaces now, which is what engines' hooks want of it, and the guest has not looked at the root
- * file system yet. */
+ * file system yet. For a container that joins a sandbox nothing of its own lives by then: its namespaces on the host
+ * are those of the sandbox's process. */
 static int run_create_hooks(const struct materials *materials, struct launch *launch, struct error *err)
 {
 	static const char *const kinds[] = {"prestart", "createRuntime", "createContainer"};
@@ -312,7 +339,7 @@ static int run_create_hooks(const struct materials *materials, struct launch *la
 	struct hook_subject subject = {.id = state->id,
 				       .bundle = state->bundle,
 				       .status = "creating",
-				       .pid = launch->machine.vmm.pid,
+				       .pid = state->sandbox ? state->machine.pid : launch->machine.vmm.pid,
 				       .annotations = state->annotations};
 
 	launch->hooks_began = true;
@@ -374,20 +401,56 @@ static int start_in_guest(struct launch *launch, struct error *err)
 	return machine_has_exited(launch->machine.vmm.pidfd, launch->result) ? 0 : -1;
 }
 
+/* The same in the machine of a sandbox that runs: what stands for the container is a proxy. */
+static int make_in_sandbox(const struct launch_options *options, struct materials *materials, struct launch *launch,
+			   struct error *err)
+{
+	const struct join_materials joining = {
+	    .spec = &materials->spec,
+	    .exports = &materials->exports,
+	    .stdio = &materials->stdio,
+	    .id = options->id,
+	    .cgroup = materials->cgroup,
+	};
+
+	if (run_create_hooks(materials, launch, err) < 0 || join_create(&materials->join, &joining, launch, err) < 0)
+		return -1;
+	cgroup_occupied(&materials->place);
+	process_identify(launch->machine.vmm.pid, &launch->container.state.vmm, err);
+	return container_save(&launch->container, err);
+}
+
+static int make_container(const struct launch_options *options, struct materials *materials, struct launch *launch,
+			  struct error *err)
+{
+	if (materials->sandbox)
+		return make_in_sandbox(options, materials, launch, err);
+	if (start_machine(materials, launch, err) < 0)
+		return -1;
+	return create_in_guest(options, materials, launch, err);
+}
+
+static int keep(struct materials *materials, struct launch *launch, struct error *err)
+{
+	if (materials->sandbox && join_keep(&materials->join, err) < 0)
+		return -1;
+	return container_save(&launch->container, err) < 0 ? -1 : machine_let_go(&launch->machine, err);
+}
+
 static int bring_up(const struct launch_options *options, struct materials *materials, struct launch *launch,
 		    struct error *err)
 {
 	struct state *state = &launch->container.state;
 
 	if (fill_folder(options, materials, launch, err) < 0 || make_cgroup(materials, launch, err) < 0 ||
-	    start_machine(materials, launch, err) < 0 || create_in_guest(options, materials, launch, err) < 0)
+	    make_container(options, materials, launch, err) < 0)
 		return -1;
 	if (options->start && start_in_guest(launch, err) < 0)
 		return -1;
 	if (options->pid_file && pid_file_write(options->pid_file, launch->machine.vmm.pid, err) < 0)
 		return -1;
 	state->stage = options->start ? STATE_STARTED : STATE_CREATED;
-	if (container_save(&launch->container, err) < 0 || machine_let_go(&launch->machine, err) < 0) {
+	if (keep(materials, launch, err) < 0) {
 		if (options->pid_file)
 			unlink(options->pid_file);
 		return -1;
@@ -437,6 +500,9 @@ static void improve_error(struct launch *launch, struct error *err)
 	struct pollfd fsd = {.fd = launch->machine.fsd.pidfd, .events = POLLIN};
 	int status;
 
+	/* A sandbox has its own record of why it ended. */
+	if (launch->container.state.sandbox)
+		return;
 	if (launch->watch.event != WATCH_VMM_ENDED && launch->watch.event != WATCH_FSD_ENDED &&
 	    launch->watch.event != WATCH_FAILURE)
 		return;
@@ -459,6 +525,9 @@ static void undo(struct launch *launch, struct error *err)
 		json_decref(launch->container.state.hooks);
 		launch->container.state.hooks = NULL;
 	}
+	if (launch->container.has_state && launch->container.state.sandbox &&
+	    sandbox_leave(&launch->container, &second) < 0)
+		report_warning("%s", second.message);
 	if (container_remove(&launch->container, &second) < 0)
 		report_warning("%s", second.message);
 }

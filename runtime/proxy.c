@@ -175,6 +175,7 @@ int proxy_spawn(const struct proxy *proxy, int cgroup, struct child *child, stru
 	    .program = "/proc/self/exe",
 	    .arguments = &arguments,
 	    .keep = &descriptors,
+	    .lifeline = proxy->lifeline,
 	    .blocked = &blocked,
 	    .cgroup = cgroup,
 	};

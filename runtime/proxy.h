@@ -22,6 +22,7 @@ struct proxy {
 	const char *exec;		     /* the process's name, or NULL: the container's own */
 	int control;			     /* connection to the VMM, over which the streams were registered */
 	int agent;			     /* connection to the agent, over which the process was ordered */
+	const struct lifeline *lifeline;     /* what ties it to its starter for now, or NULL */
 	int terminal;			     /* -1, or a terminal whose size the process's terminal follows */
 	uint32_t outputs[PROXY_STREAMS_MAX]; /* ports of streams that must be delivered before the end */
 	size_t n_outputs;

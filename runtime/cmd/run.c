@@ -98,8 +98,9 @@ static void clean_up(struct launch *launch, bool keep)
 	if (keep)
 		return;
 	/* Somebody else may have deleted it meanwhile. */
-	if (container_lock(container, DELETE_TIMEOUT_MS, &err) < 0 ? err.code != ENOENT
-								   : container_remove(container, &err) < 0)
+	if (container_lock(container, DELETE_TIMEOUT_MS, &err) < 0
+		? err.code != ENOENT
+		: container_end_processes(container, &err) < 0 || container_remove(container, &err) < 0)
 		report_warning("%s", err.message);
 }
 
@@ -108,6 +109,9 @@ static int final_status(struct launch *launch, int vmm_status)
 	struct result result;
 	struct error err;
 
+	/* A proxy ends as the process does for which it stands. */
+	if (launch->container.state.sandbox)
+		return vmm_status;
 	result_read(launch->result, &result);
 	if (result.kind == RESULT_EXITED)
 		return result.status;

@@ -18,6 +18,7 @@ core=(
 	"exec 900"
 	"files 600"
 	"disks 600"
+	"sandbox 900"
 	"compare 900"
 	"spec_seccomp 900"
 	"hostcgroup 600"

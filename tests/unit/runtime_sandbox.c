@@ -10,9 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "common/fsd_control.h"
 #include "runtime/exports.h"
 #include "runtime/sandbox.h"
 
@@ -279,6 +283,58 @@ static void test_leave_what_is_gone(void **state)
 		fail_msg("%s", err.message);
 }
 
+static int listen_in(const struct container *container, const char *name)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", container->folder, name);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(fd, 4), 0);
+	return fd;
+}
+
+/* Answers one request of FSD_REMOVE for the group of the test. */
+static pid_t play_file_server(int listener, uint32_t error)
+{
+	struct fsd_request request;
+	struct fsd_reply reply = {.error = error};
+	pid_t pid = fork();
+	int fd;
+
+	if (pid != 0)
+		return pid;
+	fd = accept(listener, NULL, NULL);
+	if (recv(fd, &request, sizeof(request), 0) != sizeof(request) || request.operation != FSD_REMOVE ||
+	    request.flags != FSD_GROUP || strcmp(request.name, "0123456789ab") != 0)
+		_exit(1);
+	_exit(send(fd, &reply, sizeof(reply), 0) != sizeof(reply));
+}
+
+/* A guest that owns its machine may keep silent: its container is left all the same, and its files are taken back. */
+static void test_leave_a_silent_guest(void **state)
+{
+	struct world *world = *state;
+	int control = listen_in(&world->member, CONTAINER_CONTROL_SOCKET);
+	int fsd = listen_in(&world->member, CONTAINER_FSD_SOCKET), status;
+	pid_t server = play_file_server(fsd, 0);
+	time_t start = time(NULL);
+	struct error err;
+
+	if (sandbox_leave(&world->member, &err) < 0)
+		fail_msg("%s", err.message);
+	assert_true(time(NULL) - start < 10);
+	waitpid(server, &status, 0);
+	assert_int_equal(status, 0);
+	/* What the file server refuses is an error: the files would stay within reach. */
+	close(control);
+	server = play_file_server(fsd, EIO);
+	assert_int_equal(sandbox_leave(&world->member, &err), -1);
+	waitpid(server, &status, 0);
+	assert_int_equal(status, 0);
+	close(fsd);
+}
+
 static void test_groups(void **state)
 {
 	struct export list[2] = {{.name = "rootfs"}, {.name = "m4294967295"}};
@@ -309,6 +365,7 @@ int main(void)
 	    TEST(test_open),
 	    TEST(test_record),
 	    TEST(test_leave_what_is_gone),
+	    TEST(test_leave_a_silent_guest),
 	    cmocka_unit_test(test_groups),
 	};
 
