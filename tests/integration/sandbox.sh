@@ -103,8 +103,9 @@ edit "$work/c" '.annotations = {"hull.sandbox":"p"}'
 same "run: output and status" "out
 err
 7" "$("$hull" run -b "$work/c" c 2>&1 </dev/null; echo $?)"
-bundle "$work/c" "$work/rootfs" sh -c 'kill -9 $$'
+bundle "$work/c" "$work/rootfs" sleep 1000
 edit "$work/c" '.annotations = {"hull.sandbox":"p"}'
+(wait_status c running && "$hull" kill c KILL) &
 same "run: killed" 137 "$("$hull" run -b "$work/c" c >/dev/null 2>&1 </dev/null; echo $?)"
 bundle "$work/c" "$work/rootfs" sh -c 'exit 9'
 edit "$work/c" '.annotations = {"hull.sandbox":"p"}'
@@ -206,13 +207,14 @@ same "nothing is left" "" "$(leftovers)"
 
 # --- many -------------------------------------------------------------------------------------------------------------------
 pod p "$forever"
+wait_text "$work/p.out" ready
 before=$(awk '/^Pss:/ {print $2}' "/proc/$(cat "$work/p.pid")/smaps_rollup")
 bundle "$work/m" "$work/rootfs" sh -c 'exit 6'
 edit "$work/m" '.annotations = {"hull.sandbox":"p"}'
 bad=0
 for i in $(seq 20); do
-	"$hull" run -b "$work/m" "m$i" </dev/null >/dev/null 2>&1
-	[ $? -eq 6 ] || bad=$((bad + 1))
+	"$hull" run -b "$work/m" "m$i" </dev/null >"$work/m.out" 2>&1
+	[ $? -eq 6 ] || { bad=$((bad + 1)); echo "#   m$i: $(cat "$work/m.out" "/run/hull/p/result" "/run/hull/p/log" 2>&1 | head -n 5)"; }
 done
 same "20 in a row" 0 "$bad"
 fds() { ls "/proc/$1/fd" | wc -l; }
