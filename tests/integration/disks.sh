@@ -40,6 +40,35 @@ run a true
 check "one that the host has mounted is refused" grep -q "mounts\[.*\].source: \`$device\` is in use on this host" <<<"$out"
 umount "$work/mnt"
 
+# --- as devices ---------------------------------------------------------------------------------------------------------
+bundle "$work/b" "$work/rootfs" true
+head -c 1M /dev/urandom >"$work/raw.img"
+cp "$work/raw.img" "$work/raw.copy"
+edit "$work/b" "$capabilities | .annotations = {\"hull.disk.raw\":\"$work/raw.img\", \"hull.disk.fixed\":\"$work/raw.copy,ro\"}"
+run b 'cat /dev/raw | sha256sum; cat /dev/fixed | sha256sum; echo changed | dd of=/dev/raw bs=1 seek=4096 conv=notrunc,fsync 2>/dev/null; echo changed | dd of=/dev/fixed conv=notrunc,fsync 2>&1 | grep -o "not permitted\|Read-only"; ls -l /dev/raw | cut -c1-10'
+sum=$(sha256sum <"$work/raw.copy")
+same "devices by annotation" "$sum
+$sum" "$(head -n 2 <<<"$out")"
+check "the second is read-only" grep -qE '^(not permitted|Read-only)$' <<<"$out"
+same "a block device with the usual mode" brw-rw---- "$(tail -n 1 <<<"$out")"
+same "what was written to it is in the file" changed "$(tail -c +4097 "$work/raw.img" | head -n 1)"
+same "the other one is as before" "$sum" "$(sha256sum <"$work/raw.copy")"
+
+# A device of the host by its numbers, as engines name them; the rules are about those numbers as well.
+raw=$(losetup -f --show "$work/raw.copy")
+numbers=$(stat -c '"major":%Hr,"minor":%Lr' "$raw")
+bundle "$work/e" "$work/rootfs" true
+edit "$work/e" "$capabilities | .linux.devices = [{type:\"b\", path:\"/dev/volume\", $numbers, fileMode:384, uid:0, gid:0}]
+	| .linux.resources.devices += [{allow:true, type:\"b\", $numbers, access:\"r\"}]"
+run e 'sha256sum </dev/volume; echo no >/dev/volume; ls -l /dev/volume | cut -c1-10'
+same "a host's device" "$sum" "$(head -n 1 <<<"$out")"
+check "which may be read and not written" grep -q 'Operation not permitted' <<<"$out"
+same "with the mode of the spec" brw------- "$(tail -n 1 <<<"$out")"
+losetup -d "$raw"
+edit "$work/e" '.linux.devices[0].minor = 250'
+run e 'head -c 1 /dev/volume'
+check "one that the host does not have is there and cannot be opened" grep -qE 'No such device|Operation not permitted' <<<"$out"
+
 # --- the root file system -----------------------------------------------------------------------------------------------
 image "$work/root.img" 64M "$work/rootfs"
 bundle "$work/c" "$work/root.img" true
@@ -77,7 +106,6 @@ refused "a directory as a disk" 'is neither a block device nor an image file' '.
 refused "a file system that the guest does not have" 'mounts\[.*\].type: `xfs` is not supported' '.mounts += [{destination:"/data", type:"xfs", source:"/dev/loop0"}]'
 refused "a name that is none" 'annotations.hull.disk.a/b: `a/b` is not a name' '.annotations = {"hull.disk.a/b":"/dev/loop0"}'
 refused "an annotation without a path" 'annotations.hull.disk.a: the path .* is missing' '.annotations = {"hull.disk.a":""}'
-truncate -s 1M "$work/raw.copy"
 refused "more disks than there are places" 'more than 24 disks' ".annotations = ([range(25)] | map({key:\"hull.disk.d\(.)\", value:\"$work/raw.copy,ro\"}) | from_entries)"
 losetup -d "$device"
 same "nothing is left" "" "$(leftovers)"
