@@ -129,6 +129,9 @@ static int new_filesystem(const struct plan_mount *mount, mode_t existing, struc
 	for (size_t i = 0; i < mount->n_data; i++)
 		if (configure(fs, mount->data[i], err) < 0)
 			return -1;
+	/* A mount from the machine's cgroup namespace sets this for all mounts of it, and the agent wants it. */
+	if (strcmp(type, "cgroup2") == 0 && configure(fs, "nsdelegate", err) < 0)
+		return -1;
 	if (configure_flags(fs, mount->options.flags, err) < 0)
 		return -1;
 	/* A disk that is read-only cannot be mounted otherwise. */

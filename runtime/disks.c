@@ -13,6 +13,7 @@
 
 #include "common/cleanup.h"
 #include "common/io.h"
+#include "common/spec_fields.h"
 
 #define NAMED_PREFIX "hull.disk."
 #define NAME_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
@@ -128,7 +129,7 @@ static int open_mount(const json_t *mount, size_t index, int bundle, struct disk
 	bool read_only;
 	int fd;
 
-	if (!type || !disk_is_type(type))
+	if (!type || spec_mount_is_bind(mount) || !disk_is_type(type))
 		return 0;
 	if (!source || !*source)
 		return error_set(err, EINVAL, "mounts[%zu].source: a file system of type %s must have one", index,

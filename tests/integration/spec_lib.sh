@@ -4,6 +4,7 @@
 #   both NAME                the bundle under both: exit status, stdout and stderr must be the same
 #   both_fail NAME WORDS     both refuse the bundle; hull's message has WORDS in it
 #   refuses NAME WORDS       hull refuses it with these words; runc is not asked
+#   both_exec NAME PROCESS   the bundle is started under both, and PROCESS (the JSON of a process) in it; as both
 #   hull_says NAME EXPECTED  under hull alone: its output must be EXPECTED (for what must differ from runc; say why)
 
 rootfs_busybox "$work/rootfs"
@@ -32,7 +33,7 @@ both() {
 	for stream in out err; do
 		normalize <"$work/runc.$stream" >"$work/runc.$stream.n"
 		normalize <"$work/hull.$stream" >"$work/hull.$stream.n"
-		if difference=$(diff -U1 "$work/runc.$stream.n" "$work/hull.$stream.n"); then
+		if difference=$(diff -a -U1 "$work/runc.$stream.n" "$work/hull.$stream.n"); then
 			ok "$1: std$stream as runc's ($(wc -l <"$work/hull.$stream.n") lines)"
 		else
 			not_ok "$1: std$stream as runc's" "$difference"
@@ -66,4 +67,26 @@ both_fail() {
 hull_says() {
 	spec_runs=$((spec_runs + 1))
 	same "$1" "$2" "$("$hull" run -b "$b" "hull-spec-$spec_runs" 2>&1 </dev/null)"
+}
+
+# Prints what the further process prints, on both streams, and its exit status.
+exec_under() { # RUNTIME ID PROCESS
+	echo "$3" >"$work/process.json"
+	"$1" create -b "$b" "$2" </dev/null >/dev/null 2>&1 && "$1" start "$2" &&
+		"$1" exec --process "$work/process.json" "$2" </dev/null 2>&1
+	echo "status $?"
+	"$1" kill "$2" KILL >/dev/null 2>&1
+	"$1" delete --force "$2" >/dev/null 2>&1
+}
+
+both_exec() {
+	local difference
+	spec_runs=$((spec_runs + 1))
+	exec_under runc "runc-spec-$spec_runs" "$2" | normalize >"$work/runc.out"
+	exec_under "$hull" "hull-spec-$spec_runs" "$2" | normalize >"$work/hull.out"
+	if difference=$(diff -a -U1 "$work/runc.out" "$work/hull.out"); then
+		ok "$1: as under runc ($(wc -l <"$work/hull.out") lines)"
+	else
+		not_ok "$1: as under runc" "$difference"
+	fi
 }

@@ -84,6 +84,15 @@ i686"
 edit "$b" '.process.scheduler = {policy:"SCHED_ISO"}'
 refuses "a scheduler that Linux does not have" "process.scheduler: Invalid argument"
 
+new_bundle 'sleep 1000'
+edit "$b" '.linux.personality = {domain:"LINUX32"} | .annotations = {"hull.vcpus":"2"}'
+same "scheduling of a further process" "scheduler: policy 3 flags 0 nice 7 priority 0 runtime 0 deadline 0 period 0
+io priority: class 2 level 1
+personality: 0x8
+affinity: 1
+status 0" "$(exec_under "$hull" "hull-spec-exec-$$" '{"cwd":"/","args":["sh","-c","/probe scheduler; /probe io-priority; /probe personality; /probe affinity"],"env":["PATH=/bin"],
+	"scheduler":{"policy":"SCHED_BATCH","nice":7},"ioPriority":{"class":"IOPRIO_CLASS_BE","priority":1},"execCPUAffinity":{"initial":"0","final":"1"}}')"
+
 # --- hooks in the container -------------------------------------------------------------------------------------------
 hook() { echo "{path:\"/bin/sh\", args:[\"sh\", \"-c\", \"$1\"]}"; }
 new_bundle 'cat /tmp/hook; rm /tmp/hook'

@@ -37,16 +37,16 @@ echo content >"$work/rootfs/tc/dir/deep/file"
 ln -sf dir/deep/file "$work/rootfs/tc/link"
 chown -h 5:6 "$work/rootfs/tc/dir" "$work/rootfs/tc/link"
 chmod 4751 "$work/rootfs/tc/dir/deep/file"
-chmod 3777 "$work/rootfs/tc/dir"
+chmod 755 "$work/rootfs/tc/dir"
 chmod 1750 "$work/rootfs/tm"
-touch -d 2001-02-03 "$work/rootfs/tc/dir/deep/file"
 normalize() { sed -E -e 's/nr_inodes=[0-9]+k?,?//; s/,inode64//'; }
-new_bundle "$show"'; cd /tc; find . ! -name . | sort | while read -r f; do stat -c "%n %A %u %g %s %N" "$f"; done | sed "s/ [0-9]* \(.\.[^ ]*.\)$/ \1/"; cat dir/deep/file link; stat -c %y dir/deep/file; echo x >new && echo new; stat -c %a /tc /tm /t1 /t2; (echo x >/t2/x) 2>&1'
+new_bundle "$show"'; cd /tc; find . ! -name . | sort | while read -r f; do stat -c "%n %A %u %g %s %N" "$f"; done | sed "s/ [0-9]* \(.\.[^ ]*.\)$/ \1/"; cat dir/deep/file link; echo x >new && echo new; stat -c %a /tc /tm /t1 /t2; (echo x >/t2/x) 2>&1'
 edit "$b" '.mounts += [{destination:"/tc", type:"tmpfs", source:"tmpfs", options:["tmpcopyup", "nosuid", "size=1m"]}, {destination:"/tm", type:"tmpfs", source:"x", options:["nodev"]},
 	{destination:"/t1", type:"tmpfs", source:"tmpfs", options:["mode=1711", "uid=5", "gid=6"]}, {destination:"/t2", type:"tmpfs", source:"tmpfs", options:["ro", "noexec", "relatime"]},
 	{destination:"/m/ramfs", type:"ramfs", source:"ramfs"}, {destination:"/m/mqueue", type:"mqueue", source:"mqueue", options:["nosuid"]},
 	{destination:"/m/proc2", type:"proc", source:"proc", options:["nosuid","noexec","ro"]}, {destination:"/m/pts", type:"devpts", source:"devpts", options:["newinstance","mode=0620","ptmxmode=0600"]}]'
-both "file systems of the kernel, copied up content" rm -f "$work/rootfs/tc/new"
+# What runc has made in the root file system has another mode than what is not there.
+both "file systems of the kernel, copied up content" rm -rf "$work/rootfs/t1" "$work/rootfs/t2"
 same "what was copied from is as it was" "dir link" "$(ls "$work/rootfs/tc" | paste -sd ' ')"
 
 new_bundle "$show"'; cat /tr/file; (echo x >/tr/x) 2>&1; df -k /tr | awk "NR == 2 { print \$2 }"'
@@ -103,4 +103,5 @@ refuses "ids mapped for one mount" "mounts[7].options: idmap is not supported: v
 edit "$b" ".mounts[-1] = {destination:\"/m\", type:\"bind\", source:\"$work/volume\", options:[\"bind\"], uidMappings:[{containerID:0,hostID:5,size:3}], gidMappings:[{containerID:0,hostID:5,size:3}]}"
 refuses "the mappings themselves" "mounts[7].uidMappings is not supported"
 umount "$work/volume/sub"
+mount -o remount,nsdelegate /sys/fs/cgroup # which runc has switched off
 same "nothing is left" "" "$(leftovers)"

@@ -50,6 +50,10 @@ edit "$b" '.linux.uidMappings = [{containerID:0, hostID:100000, size:1000}]'
 normalize() { grep -v warning; }
 both "mappings without the namespace"
 normalize() { cat; }
+user_bundle 'sleep 1000'
+edit "$b" ".linux.seccomp = $(cat "$repository/tests/integration/profiles/docker-20.10.json")"
+both_exec "a further process in a user namespace" '{"cwd":"/tmp","user":{"uid":5,"gid":6},"env":["PATH=/bin"],"rlimits":[{"type":"RLIMIT_CORE","soft":3,"hard":4}],"oomScoreAdj":100,"args":["sh","-c",
+	"id; cat /proc/self/uid_map /proc/self/oom_score_adj; pwd; ulimit -c; grep -E \"^(Cap|NoNew|Seccomp)\" /proc/self/status; echo by name >/dev/stdout; /probe call 83 0 0; exit 3"]}'
 
 # --- what is absent ---------------------------------------------------------------------------------------------------
 new_bundle true
