@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -170,15 +171,18 @@ static int read_text(int block, const char *disk, const char *file, char *text, 
 
 static int read_device(int block, const char *disk, const char *serial, dev_t *number)
 {
-	char text[64];
-	unsigned numbers[2];
+	char text[64], *end;
+	unsigned long major;
 
 	if (read_text(block, disk, "serial", text, sizeof(text)) < 0 || strcmp(text, serial) != 0)
 		return -1;
-	if (read_text(block, disk, "dev", text, sizeof(text)) < 0 ||
-	    sscanf(text, "%u:%u", &numbers[0], &numbers[1]) != 2)
+	if (read_text(block, disk, "dev", text, sizeof(text)) < 0)
 		return -1;
-	*number = makedev(numbers[0], numbers[1]);
+	/* Not sscanf: it brings a tenth of a megabyte into every guest. */
+	major = strtoul(text, &end, 10);
+	if (*end != ':')
+		return -1;
+	*number = makedev((unsigned)major, (unsigned)strtoul(end + 1, NULL, 10));
 	return 0;
 }
 

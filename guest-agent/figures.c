@@ -120,10 +120,12 @@ static void add_io_line(char *line, json_t *bytes, json_t *operations)
 		bool is_bytes;
 	} kinds[] = {
 	    {"rbytes=", "Read", true}, {"wbytes=", "Write", true}, {"rios=", "Read", false}, {"wios=", "Write", false}};
-	int major, minor;
+	char *colon;
+	int major = (int)strtol(line, &colon, 10), minor;
 
-	if (sscanf(line, "%d:%d ", &major, &minor) != 2)
+	if (*colon != ':')
 		return;
+	minor = (int)strtol(colon + 1, NULL, 10);
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		const char *found = strstr(line, kinds[i].key);
 

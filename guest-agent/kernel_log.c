@@ -18,9 +18,14 @@
 static char *parse_record(char *record, uint64_t *sequence, uint64_t *microseconds)
 {
 	char *message = strchr(record, ';');
+	char *comma = strchr(record, ',');
 
-	if (!message || sscanf(record, "%*u,%" SCNu64 ",%" SCNu64, sequence, microseconds) != 2)
+	if (!message || !comma || comma > message)
 		return NULL;
+	*sequence = strtoull(comma + 1, &comma, 10);
+	if (*comma != ',')
+		return NULL;
+	*microseconds = strtoull(comma + 1, NULL, 10);
 	message++;
 	message[strcspn(message, "\n")] = '\0';
 	/* What a program wrote there need not be text. */
