@@ -115,4 +115,18 @@ edit "$b" '.hooks.startContainer = [{path:"/bin/sleep", args:["sleep", "100"], t
 both_fail "a hook that takes too long" "hook ran past specified timeout of 1.0s"
 edit "$b" ".hooks.startContainer = [$(hook 'mkdir /tmp/x')] | .linux.seccomp = {defaultAction:\"SCMP_ACT_ALLOW\", syscalls:[{names:[\"mkdir\"], action:\"SCMP_ACT_KILL\"}]}"
 both_fail "a hook that meets the system call filter" "error running hook #0"
+# --- labels and other platforms ---------------------------------------------------------------------------------------
+new_bundle 'echo fine'
+edit "$b" '.process.apparmorProfile = "" | .process.selinuxLabel = "" | .linux.mountLabel = "" | .linux.intelRdt = {} | .linux.resources.rdma = {}'
+both "empty labels"
+for field in process.apparmorProfile process.selinuxLabel linux.mountLabel linux.intelRdt.l3CacheSchema; do
+	new_bundle true
+	edit "$b" ".$field = \"system_u:object_r:some_t:s0\""
+	both_fail "$field" "${field%.l3CacheSchema} is not supported"
+done
+for object in '.vm = {kernel:{path:"/vmlinux"}}' '.windows = {layerFolders:["a"]}' '.solaris = {milestone:"a"}'; do
+	new_bundle true
+	edit "$b" "$object"
+	refuses "$object" "is not supported"
+done
 same "nothing is left" "" "$(leftovers)"
