@@ -127,6 +127,66 @@ static void test_bind(void **state)
 	plan_free(plan);
 }
 
+static struct plan *plan_with(const char *path, const char *value)
+{
+	json_t *spec = spec_new();
+	struct error err = {0};
+	struct plan *plan;
+
+	spec_set(spec, path, value);
+	plan = plan_of(spec, &err);
+	if (!plan)
+		fail_msg("%s = %s: %s", path, value, err.message);
+	return plan;
+}
+
+static void test_warnings(void **state)
+{
+	struct plan *plan = plan_with("linux/uidMappings", "[{\"containerID\":0,\"hostID\":1,\"size\":1}]");
+
+	(void)state;
+	assert_int_equal(json_array_size(plan->warnings), 1);
+	assert_string_equal(json_string_value(json_array_get(plan->warnings, 0)),
+			    "id mappings mean nothing without a user namespace");
+	plan_free(plan);
+	plan = plan_with("process/capabilities/bounding/3", "\"CAP_UNHEARD_OF\"");
+	assert_int_equal(json_array_size(plan->warnings), 1);
+	plan_free(plan);
+}
+
+/* What the parts have read arrives in the plan. */
+static void test_parts(void **state)
+{
+	struct plan *plan = plan_with("linux/namespaces/5", "{\"type\":\"cgroup\"}");
+
+	(void)state;
+	assert_false(plan->writes_cgroup);
+	assert_int_equal(plan->devices.n, 6);
+	assert_int_equal(plan->resources.n, 0);
+	assert_false(plan->has_personality);
+	plan_free(plan);
+	plan = plan_with("linux/devices", "[{\"path\":\"/dev/null\",\"type\":\"c\",\"major\":9,\"minor\":9}]");
+	assert_int_equal(plan->devices.n, 6);
+	/* the rule for the default device goes with it */
+	for (size_t i = 0; i < plan->n_device_rules; i++)
+		assert_false(plan->device_rules[i].major == 1 && plan->device_rules[i].minor == 3);
+	plan_free(plan);
+	plan = plan_with("linux/resources/pids", "{\"limit\":5}");
+	assert_int_equal(plan->resources.n, 1);
+	plan_free(plan);
+	plan = plan_with("mounts/4",
+			 "{\"destination\":\"/"
+			 "x\",\"type\":\"tmpfs\",\"options\":[\"remount\",\"shared\",\"rslave\",\"size=1,mode=5\"]}");
+	assert_int_equal(plan->mounts[4].options.flags, MS_REMOUNT);
+	assert_int_equal(plan->mounts[4].options.n_propagate, 2);
+	assert_int_equal(plan->mounts[4].n_data, 2);
+	plan_free(plan);
+	plan = plan_with("hooks/startContainer", "[{\"path\":\"/bin/true\"}]");
+	assert_int_equal(plan->start_hooks.n, 1);
+	assert_non_null(strstr(plan->start_hooks.state, "\"id\":\"c1\""));
+	plan_free(plan);
+}
+
 static void expect_error(const char *path, const char *value, const char *message)
 {
 	json_t *spec = spec_new();
@@ -264,7 +324,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_runc_spec), cmocka_unit_test(test_environment), cmocka_unit_test(test_user),
 	    cmocka_unit_test(test_bind),      cmocka_unit_test(test_refused),	  cmocka_unit_test(test_orders),
-	    cmocka_unit_test(test_filter),
+	    cmocka_unit_test(test_filter),    cmocka_unit_test(test_warnings),	  cmocka_unit_test(test_parts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
