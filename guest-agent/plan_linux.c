@@ -6,6 +6,7 @@
 #include <sys/mount.h>
 
 #include "common/spec_fields.h"
+#include "guest-agent/disks.h"
 
 #define RW (BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE)
 #define RWM (RW | BPF_DEVCG_ACC_MKNOD)
@@ -143,6 +144,15 @@ static bool has_mappings(const json_t *json)
 	       json_array_size(json_object_get(json, "gidMappings")) > 0;
 }
 
+/* The kernel lets nobody but the machine's root mount a file system that somebody may have tampered with. */
+static bool has_disk(const struct plan *plan)
+{
+	for (size_t i = 0; i < plan->n_mounts; i++)
+		if (disks_is_node(plan->mounts[i].source))
+			return true;
+	return plan->rootfs_disk != NULL;
+}
+
 static int read_user_and_time(struct plan *plan, const json_t *json, struct error *err)
 {
 	struct plan_namespaces *namespaces = &plan->namespaces;
@@ -150,6 +160,8 @@ static int read_user_and_time(struct plan *plan, const json_t *json, struct erro
 
 	plan->writes_cgroup = namespaces->use[NAMESPACE_CGROUP] == NAMESPACE_OWN && has_writable_cgroup(plan);
 	if (namespaces->use[NAMESPACE_USER] == NAMESPACE_OWN) {
+		if (has_disk(plan))
+			return error_set(err, ENOTSUP, "a file system on a disk cannot be mounted in a user namespace");
 		if (id_maps_read(json, &plan->id_maps, err) < 0)
 			return -1;
 	} else if (has_mappings(json) &&
