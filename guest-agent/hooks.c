@@ -17,7 +17,7 @@
 #include "common/io.h"
 #include "common/spec_fields.h"
 
-#define TIMEOUT_MAX (24 * 3600) /* poll(2) counts milliseconds in an int */
+#define TIMEOUT_MAX 86400 /* seconds; nobody waits longer */
 
 /* --- reading ----------------------------------------------------------------------------------------------------- */
 

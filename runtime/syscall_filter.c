@@ -416,7 +416,7 @@ static int compile(scmp_filter_ctx context, const json_t *seccomp, uint32_t defa
 int syscall_filter_compile(const json_t *seccomp, struct syscall_filter *filter, struct error *err)
 {
 	scmp_filter_ctx context;
-	uint32_t default_action;
+	uint32_t default_action = SCMP_ACT_KILL_PROCESS;
 	int status;
 
 	*filter = (struct syscall_filter){0};
