@@ -61,17 +61,25 @@ static json_t *all_values(const char *text)
 	return object;
 }
 
+/* runc leaves these out when they are 0. */
+static void add_told(json_t *object, const char *key, uint64_t value)
+{
+	if (value)
+		json_object_set_new(object, key, number(value));
+}
+
 static json_t *read_cpu(int cgroup)
 {
 	cleanup_free char *text = read_file(cgroup, "cpu.stat");
+	json_t *throttling = json_object();
 
-	return json_pack("{s:{s:o, s:o, s:o}, s:{s:o, s:o, s:o}}", "usage", "total",
+	add_told(throttling, "periods", find_value(text, "nr_periods"));
+	add_told(throttling, "throttledPeriods", find_value(text, "nr_throttled"));
+	add_told(throttling, "throttledTime", find_value(text, "throttled_usec") * MICROSECOND);
+	return json_pack("{s:{s:o, s:o, s:o}, s:o}", "usage", "total",
 			 number(find_value(text, "usage_usec") * MICROSECOND), "kernel",
 			 number(find_value(text, "system_usec") * MICROSECOND), "user",
-			 number(find_value(text, "user_usec") * MICROSECOND), "throttling", "periods",
-			 number(find_value(text, "nr_periods")), "throttledPeriods",
-			 number(find_value(text, "nr_throttled")), "throttledTime",
-			 number(find_value(text, "throttled_usec") * MICROSECOND));
+			 number(find_value(text, "user_usec") * MICROSECOND), "throttling", throttling);
 }
 
 static json_t *read_usage(int cgroup, const char *current, const char *limit, const char *peak, uint64_t failures)

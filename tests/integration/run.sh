@@ -29,6 +29,7 @@ core=(
 	"hooks 600"
 	"verbs 600"
 	"replay 900"
+	"systemd 600"
 	"badinput 600"
 	"jail 300"
 )

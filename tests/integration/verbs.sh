@@ -25,7 +25,7 @@ says() { # DESCRIPTION PATTERN COMMAND...: it fails with one line that matches
 	fi
 }
 # The path of every leaf with its type; raw figures and lists by length would differ by kernel.
-shape() { jq -S 'del(.data.memory.raw, .data.blkio, .data.cpu.usage.percpu, .data.cpuset.cpus, .data.cpuset.mems, .data.hugetlb) | [paths(scalars or . == {} or . == null) as $p | "\($p | map(tostring) | join(".")) \(getpath($p) | type)"]'; }
+shape() { jq -S 'del(.data.memory.raw, .data.memory.usage.max, .data.memory.swap.max, .data.blkio, .data.cpu.usage.percpu, .data.cpuset.cpus, .data.cpuset.mems, .data.hugetlb) | [paths(scalars or . == {} or . == null) as $p | "\($p | map(tostring) | join(".")) \(getpath($p) | type)"] | sort'; }
 
 # --- events ----------------------------------------------------------------------------------------------------------
 bundle "$work/b" "$work/rootfs" sh -c 'dd if=/dev/zero of=/tmp/x bs=1M count=5 2>/dev/null; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo ready; while :; do sleep 1; done'
