@@ -7,9 +7,11 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 
 #include "guest-agent/device_filter.h"
 #include "guest-agent/message.h"
+#include "guest-agent/disks.h"
 #include "guest-agent/order.h"
 #include "tests/unit/agent_spec.h"
 
@@ -40,6 +42,19 @@ static void check_plan(const struct plan *plan)
 	compile_rules(plan);
 }
 
+/* What is done before an order is parsed, but for the look at the machine's own disks. */
+static void take_disks(json_t *order)
+{
+	const json_t *disk;
+	struct error err;
+	size_t i;
+
+	json_array_foreach(json_object_get(order, "disks"), i, disk)
+	{
+		disks_apply(order, disk, makedev(254, (unsigned)i), &err);
+	}
+}
+
 static void take_order(struct message_reader *reader)
 {
 	struct error err;
@@ -48,6 +63,7 @@ static void take_order(struct message_reader *reader)
 
 	if (!json)
 		return;
+	take_disks(json);
 	if (order_parse(json, &order, &err) == 0 && order.plan)
 		check_plan(order.plan);
 	order_clear(&order);

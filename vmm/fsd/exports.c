@@ -66,7 +66,7 @@ int server_export(struct server *server, const char *name, uint32_t seconds, int
 	struct export *export;
 	struct inode_key key;
 	struct inode *inode;
-	struct statx st;
+	struct statx st = {0};
 
 	if (check_name(server, name, err) < 0 || check_tree(name, fd, &st, err) < 0)
 		return -1;
