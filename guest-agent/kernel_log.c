@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -55,16 +57,23 @@ static int read_record(int fd, uint64_t from, FILE *out, uint64_t *next)
 	return 1;
 }
 
+/* The agent's root has no /dev. */
+static int open_log(void)
+{
+	mknod("/kmsg", S_IFCHR | 0600, makedev(1, 11));
+	return open("/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+}
+
 json_t *kernel_log_read(uint64_t from, struct error *err)
 {
-	cleanup_close int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	cleanup_close int fd = open_log();
 	cleanup_free char *text = NULL;
 	uint64_t next = from;
 	size_t size = 0;
 	FILE *out;
 
 	if (fd < 0) {
-		error_set_errno(err, "open /dev/kmsg");
+		error_set_errno(err, "open the kernel's log");
 		return NULL;
 	}
 	out = open_memstream(&text, &size);
