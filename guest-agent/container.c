@@ -314,7 +314,7 @@ static int exit_status_of(int status)
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-static void read_channel(struct container *container);
+static bool read_channel(struct container *container);
 
 static void init_ended(struct container *container, int status)
 {
@@ -322,8 +322,8 @@ static void init_ended(struct container *container, int status)
 	struct answer answer = {0}, gone = {0};
 
 	/* What it said last comes first: a failure to execute is the answer to start. */
-	if (container->channel_fd >= 0)
-		read_channel(container);
+	while (container->channel_fd >= 0 && read_channel(container))
+		;
 	if (container->state == CREATING) {
 		fail_creating(container, &err);
 		err = container->failure;
@@ -478,6 +478,7 @@ static int delegate_cgroup(const struct container *container, struct error *err)
 
 static int make(struct container *container, struct error *err)
 {
+	static const uint32_t no_streams[STDIO_COUNT];
 	int stdio[3] = {-1, -1, -1};
 	uint32_t owner;
 	int status;
@@ -490,7 +491,8 @@ static int make(struct container *container, struct error *err)
 	    delegate_cgroup(container, err) < 0)
 		return -1;
 	id_map_outside(&container->plan->id_maps.users, container->plan->process.uid, &owner);
-	status = stdio_open(&container->stdio, container->plan->stdio, owner, stdio, err);
+	status = stdio_open(&container->stdio, container->plan->process.terminal ? no_streams : container->plan->stdio,
+			    owner, stdio, err);
 	if (status == 0)
 		status = start_init(container, stdio, err);
 	close_all(stdio);
@@ -560,27 +562,48 @@ static void channel_closed(struct container *container)
 	answer_ok(&container->answer, NULL);
 }
 
-static void read_channel(struct container *container)
+static void take_terminal(struct container *container, int master)
+{
+	const struct plan *plan = container->plan;
+	struct error err;
+
+	if (container->state != CREATING || container->stdio.terminal >= 0 || !plan->process.terminal) {
+		close(master);
+		return;
+	}
+	if (stdio_open_terminal(&container->stdio, master, plan->stdio, &err) < 0 ||
+	    (plan->window.columns &&
+	     stdio_resize(&container->stdio, plan->window.columns, plan->window.rows, &err) < 0))
+		fail_creating(container, &err);
+}
+
+/* False when there is nothing to read. */
+static bool read_channel(struct container *container)
 {
 	struct init_report report;
 	struct error err;
-	ssize_t n = recv(container->channel_fd, &report, sizeof(report), MSG_DONTWAIT);
+	size_t n_fds = 1;
+	int fd = -1;
+	ssize_t n = receive_with_fds(container->channel_fd, &report, sizeof(report), &fd, &n_fds, MSG_DONTWAIT);
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
+	if (n < 0 && errno == EAGAIN)
+		return false;
+	if (n_fds == 1)
+		take_terminal(container, fd);
 	if (n != sizeof(report)) {
 		channel_closed(container);
-		return;
+		return true;
 	}
 	report.message[sizeof(report.message) - 1] = '\0';
-	if (report.stage == INIT_FAILED) {
+	if (report.stage == INIT_FAILED)
 		init_failed(container, &report);
-		return;
-	}
+	if (report.stage != INIT_READY)
+		return true;
 	container->init_ready = true;
 	if (container->state == CREATING && user_namespace_finish(container->plan, container->pid, &err) < 0)
 		fail_creating(container, &err);
 	finish_creating(container);
+	return true;
 }
 
 int container_start(struct order *order, struct answer *answer, struct error *err)
@@ -795,5 +818,18 @@ int container_resize(struct order *order, struct answer *answer, struct error *e
 		return -1;
 	if (order->exec)
 		return exec_resize(&container->execs, order, answer, err);
-	return error_set(err, ENOTTY, "the container has no terminal");
+	if (stdio_resize(&container->stdio, order->columns, order->rows, err) < 0)
+		return -1;
+	answer_ok(answer, NULL);
+	return 0;
+}
+
+void container_window(uint32_t port, unsigned columns, unsigned rows)
+{
+	struct error err;
+
+	for (struct container *container = containers; container; container = container->next)
+		if (container->plan->process.terminal && container->plan->stdio[STDIO_OUT] == port &&
+		    container->state != STOPPED)
+			stdio_resize(&container->stdio, columns, rows, &err);
 }

@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "common/error.h"
@@ -22,6 +23,9 @@ int container_delete(struct order *order, struct answer *answer, struct error *e
 int container_exec(struct order *order, struct answer *answer, struct error *err);
 int container_wait(struct order *order, struct answer *answer, struct error *err);
 int container_resize(struct order *order, struct answer *answer, struct error *err);
+
+/* The host says that the terminal at this port of its has another size now. */
+void container_window(uint32_t port, unsigned columns, unsigned rows);
 
 /* Called for every process that the agent has reaped; status as from waitpid(2). */
 void container_reaped(pid_t pid, int status);

@@ -158,7 +158,7 @@ static void owner_gone(struct dependent *dependent)
 	settle_if_over(exec);
 }
 
-static void read_channel(struct exec *exec);
+static bool read_channel(struct exec *exec);
 
 static void failed_to_start(struct exec *exec)
 {
@@ -177,8 +177,8 @@ static void failed_to_start(struct exec *exec)
 static void ended(struct exec *exec, int status)
 {
 	/* What it said last comes first: a failure to execute is the answer to exec. */
-	while (exec->channel_fd >= 0)
-		read_channel(exec);
+	while (exec->channel_fd >= 0 && read_channel(exec))
+		;
 	if (exec->state == STARTING) {
 		failed_to_start(exec);
 		return;
@@ -253,7 +253,8 @@ static void take_terminal(struct exec *exec, int master)
 		fail(exec, &err);
 }
 
-static void read_channel(struct exec *exec)
+/* False when there is nothing to read. */
+static bool read_channel(struct exec *exec)
 {
 	struct init_report report = {0};
 	size_t n_fds = 1;
@@ -261,10 +262,10 @@ static void read_channel(struct exec *exec)
 	ssize_t n = receive_with_fds(exec->channel_fd, &report, sizeof(report), &fd, &n_fds, MSG_DONTWAIT);
 
 	if (n < 0 && errno == EAGAIN)
-		return;
+		return false;
 	if (n != sizeof(report)) {
 		channel_closed(exec);
-		return;
+		return true;
 	}
 	report.message[sizeof(report.message) - 1] = '\0';
 	if (report.stage == INIT_FAILED) {
@@ -275,6 +276,7 @@ static void read_channel(struct exec *exec)
 	}
 	if (n_fds == 1)
 		take_terminal(exec, fd);
+	return true;
 }
 
 static void channel_ready(struct watch *watch, uint32_t events)

@@ -226,6 +226,21 @@ static int drop_privileges(const struct plan_process *process, const struct sysc
 	return capabilities_apply(&process->capabilities, err);
 }
 
+/* The agent gets the one end, the process takes the other. */
+static int use_terminal(struct terminal *terminal, struct error *err)
+{
+	const struct init_report message = {.stage = INIT_TERMINAL};
+
+	if (terminal->slave < 0)
+		return 0;
+	if (terminal_take(terminal, err) < 0)
+		return -1;
+	if (send_with_fds(CHANNEL, &message, sizeof(message), &terminal->master, 1, 0) < 0)
+		return error_set_errno(err, "hand the terminal to the agent");
+	terminal_close(terminal);
+	return 0;
+}
+
 /* --- the program ------------------------------------------------------------------------------------------------- */
 
 static void wait_for_start(void)
@@ -249,6 +264,7 @@ static int set_personality(const struct plan *plan, struct error *err)
 
 static int prepare(struct plan *plan, const char *id, char *program, size_t room, struct error *err)
 {
+	struct terminal terminal = TERMINAL_NONE;
 	cleanup_close int root = -1;
 
 	umask(0);
@@ -264,8 +280,8 @@ static int prepare(struct plan *plan, const char *id, char *program, size_t room
 		return -1;
 	if (set_personality(plan, err) < 0)
 		return -1;
-	root = rootfs_build(plan, err);
-	if (root < 0 || rootfs_enter(root, user_namespace_wanted(plan), err) < 0)
+	root = rootfs_build(plan, &terminal, err);
+	if (root < 0 || rootfs_enter(root, user_namespace_wanted(plan), err) < 0 || use_terminal(&terminal, err) < 0)
 		return -1;
 	if (reopen_null(err) < 0 || set_home(&plan->process, err) < 0 || hooks_open(&plan->start_hooks, err) < 0)
 		return -1;
@@ -323,6 +339,7 @@ static int prepare_beside(const struct plan *plan, const struct init_place *plac
 			  struct error *err)
 {
 	const struct plan_process *process = &plan->process;
+	struct terminal terminal = TERMINAL_NONE;
 
 	umask(0);
 	if (setsid() < 0)
@@ -336,6 +353,9 @@ static int prepare_beside(const struct plan *plan, const struct init_place *plac
 	/* The descriptor was needed until now, and names the container's first process only. */
 	if (close_range(CHANNEL + 1, ~0U, 0) < 0)
 		return error_set_errno(err, "close_range");
+	if (process->terminal &&
+	    (terminal_open(AT_FDCWD, process->uid, &terminal, err) < 0 || use_terminal(&terminal, err) < 0))
+		return -1;
 	if (reopen_null(err) < 0 || set_home(process, err) < 0)
 		return -1;
 	umask(process->umask);

@@ -172,15 +172,26 @@ static int finish(int root, const struct plan *plan, const struct late_mounts *l
 	return 0;
 }
 
-static int fill(int root, const struct plan *plan, struct late_mounts *late, struct error *err)
+/* After all mounts, before anything of them becomes read-only. */
+static int make_console(int root, const struct plan *plan, struct terminal *terminal, struct error *err)
+{
+	if (!plan->process.terminal)
+		return 0;
+	if (terminal_open(root, plan->process.uid, terminal, err) < 0)
+		return -1;
+	return terminal_mount_console(root, terminal, err);
+}
+
+static int fill(int root, const struct plan *plan, struct late_mounts *late, struct terminal *terminal,
+		struct error *err)
 {
 	if (mounts_make(root, plan, late, err) < 0 || make_devices(root, plan, err) < 0 ||
-	    make_cwd(root, plan, err) < 0)
+	    make_cwd(root, plan, err) < 0 || make_console(root, plan, terminal, err) < 0)
 		return -1;
 	return finish(root, plan, late, err);
 }
 
-int rootfs_build(const struct plan *plan, struct error *err)
+int rootfs_build(const struct plan *plan, struct terminal *terminal, struct error *err)
 {
 	struct late_mounts late = {.fds = calloc(plan->n_mounts + 1, sizeof(int))};
 	cleanup_close int root = -1;
@@ -189,7 +200,7 @@ int rootfs_build(const struct plan *plan, struct error *err)
 	if (!late.fds)
 		return error_set(err, ENOMEM, "out of memory");
 	root = open_root(plan, err);
-	status = root < 0 ? -1 : fill(root, plan, &late, err);
+	status = root < 0 ? -1 : fill(root, plan, &late, terminal, err);
 	late_mounts_close(&late);
 	return status < 0 ? -1 : take_fd(&root);
 }

@@ -9,10 +9,12 @@
 
 #include "common/error.h"
 #include "guest-agent/plan.h"
+#include "guest-agent/terminal.h"
 
 /* Puts the tree over "/" of this mount namespace without moving the caller into it: the agent's own tree is still at
- * its paths. Returns a descriptor (O_PATH) of the new root, or -1. */
-int rootfs_build(const struct plan *plan, struct error *err);
+ * its paths. With process.terminal, makes that as well, and the container's console of it. Returns a descriptor
+ * (O_PATH) of the new root, or -1. */
+int rootfs_build(const struct plan *plan, struct terminal *terminal, struct error *err);
 
 /* Takes the agent's mounts out of this mount namespace and makes the new root the caller's root and working directory.
  * (pivot_root(2) cannot replace the initramfs: that one is no mount that could be moved away.) locked: they are those
