@@ -107,6 +107,18 @@ enum agent_report_kind {
 	AGENT_REPORT_EXIT = 2,	/* value: exit status 0 to 255; 128 + n for a process that signal n ended */
 };
 
+/* From the VMM to the agent, over the same connection, little-endian: a terminal of the host has another window size.
+ * The process's terminal that the stream at `port` serves follows it, now or when it comes to be. */
+struct agent_notice {
+	uint32_t kind; /* enum agent_notice_kind */
+	uint32_t port;
+	uint32_t value; /* columns in the low half, rows in the high one */
+};
+
+enum agent_notice_kind {
+	AGENT_NOTICE_WINDOW = 1,
+};
+
 #define AGENT_PROTOCOL_VERSION 1
 
 struct agent_report {

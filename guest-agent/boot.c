@@ -50,6 +50,11 @@ int boot_report(enum agent_report_kind kind, uint32_t value, struct error *err)
 	return 0;
 }
 
+int boot_notices(void)
+{
+	return report_fd;
+}
+
 int boot_announce(struct error *err)
 {
 	cleanup_close int listener = -1;

@@ -28,5 +28,8 @@ int boot_bring_up_loopback(struct error *err);
 /* Sends one report to the host. */
 int boot_report(enum agent_report_kind kind, uint32_t value, struct error *err);
 
+/* The report connection, where notices of the VMM come in (struct agent_notice). */
+int boot_notices(void);
+
 /* Writes the error to the kernel's log and resets the machine. */
 void boot_fail(const struct error *err) __attribute__((noreturn));

@@ -72,6 +72,8 @@ struct container {
 };
 
 static struct container *containers;
+static uint32_t last_window_port; /* 0: none */
+static struct plan_window last_window;
 static unsigned n_made;
 static bool network_taken; /* the machine's, by the first container that wanted one */
 static bool machine_ends;
@@ -565,6 +567,8 @@ static void channel_closed(struct container *container)
 static void take_terminal(struct container *container, int master)
 {
 	const struct plan *plan = container->plan;
+	const struct plan_window *window =
+	    last_window_port && last_window_port == plan->stdio[STDIO_OUT] ? &last_window : &plan->window;
 	struct error err;
 
 	if (container->state != CREATING || container->stdio.terminal >= 0 || !plan->process.terminal) {
@@ -572,8 +576,7 @@ static void take_terminal(struct container *container, int master)
 		return;
 	}
 	if (stdio_open_terminal(&container->stdio, master, plan->stdio, &err) < 0 ||
-	    (plan->window.columns &&
-	     stdio_resize(&container->stdio, plan->window.columns, plan->window.rows, &err) < 0))
+	    (window->columns && stdio_resize(&container->stdio, window->columns, window->rows, &err) < 0))
 		fail_creating(container, &err);
 }
 
@@ -827,6 +830,10 @@ int container_resize(struct order *order, struct answer *answer, struct error *e
 void container_window(uint32_t port, unsigned columns, unsigned rows)
 {
 	struct error err;
+
+	/* Its container may not be made yet. */
+	last_window_port = port;
+	last_window = (struct plan_window){.columns = columns, .rows = rows};
 
 	for (struct container *container = containers; container; container = container->next)
 		if (container->plan->process.terminal && container->plan->stdio[STDIO_OUT] == port &&

@@ -6,8 +6,11 @@
  * forked child, which becomes the container's first process. The host trusts nothing that comes from here; the agent,
  * in turn, trusts the host's orders but nothing that a container can touch: its file tree, its processes, its streams.
  */
+#include <endian.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -84,6 +87,21 @@ static int take_signals(struct watch *watch, struct error *err)
 	return 0;
 }
 
+/* Whole ones at a time: the VMM sends each in one packet. */
+static void notice_ready(struct watch *watch, uint32_t events)
+{
+	struct agent_notice notice;
+	ssize_t n = recv(watch->fd, &notice, sizeof(notice), MSG_DONTWAIT);
+
+	(void)events;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n != sizeof(notice))
+		loop_remove(watch);
+	else if (le32toh(notice.kind) == AGENT_NOTICE_WINDOW)
+		container_window(le32toh(notice.port), le32toh(notice.value) & 0xffff, le32toh(notice.value) >> 16);
+}
+
 /* jansson would look for randomness in /dev/urandom, which is not there. */
 static void seed_hashes(void)
 {
@@ -97,6 +115,7 @@ static void seed_hashes(void)
 static int run(struct error *err)
 {
 	static struct watch signals = WATCH_NONE;
+	static struct watch notices = {.fd = -1, .ready = notice_ready};
 	int listener = boot_announce(err);
 
 	if (listener < 0 || boot_finish(err) < 0 || loop_init(err) < 0 || take_signals(&signals, err) < 0)
@@ -104,6 +123,8 @@ static int run(struct error *err)
 	seed_hashes();
 	if (connection_listen(listener, handle_order, err) < 0)
 		return -1;
+	if (loop_add(&notices, boot_notices(), EPOLLIN) < 0)
+		return error_set_errno(err, "watch the report connection");
 	return loop_run(err);
 }
 

@@ -81,7 +81,7 @@ static void write_disks(FILE *out, const struct disks *disks)
 	fputs("],", out);
 }
 
-static void write_ports(FILE *out, const unsigned ports[STDIO_COUNT])
+static void write_ports(FILE *out, const unsigned ports[STDIO_COUNT], const struct window *window)
 {
 	static const char *const names[STDIO_COUNT] = {
 	    [STDIO_IN] = "stdin", [STDIO_OUT] = "stdout", [STDIO_ERR] = "stderr"};
@@ -94,6 +94,8 @@ static void write_ports(FILE *out, const unsigned ports[STDIO_COUNT])
 		else
 			fputs("null", out);
 	}
+	if (window->columns && window->rows)
+		fprintf(out, ",\"window\":{\"width\":%u,\"height\":%u}", window->columns, window->rows);
 	fputs("},", out);
 }
 
@@ -133,7 +135,7 @@ static void write_order(FILE *out, const struct create_order *order)
 		order->machine ? "true" : "false", order->tied ? "true" : "false", (long long)now.tv_sec, now.tv_nsec);
 	write_exports(out, order->exports);
 	write_disks(out, order->disks);
-	write_ports(out, order->ports);
+	write_ports(out, order->ports, &order->window);
 	write_joined(out, order->joined);
 	write_bundle(out, order->bundle);
 	if (order->filter->n > 0) {

@@ -25,6 +25,7 @@ struct create_order {
 	const struct exports *exports;
 	const struct disks *disks;   /* or NULL */
 	unsigned ports[STDIO_COUNT]; /* 0: /dev/null */
+	struct window window;	     /* of its terminal */
 	const struct syscall_filter *filter;
 	const struct spec *spec;
 };

@@ -31,6 +31,7 @@
 #include "runtime/spec.h"
 #include "runtime/streams.h"
 #include "runtime/syscall_filter.h"
+#include "runtime/terminal.h"
 #include "runtime/vm_size.h"
 
 /* How long a machine whose connections broke is given to say why before it is killed. */
@@ -49,6 +50,7 @@ struct materials {
 	struct disks disks;
 	struct resources resources;
 	struct stdio stdio;
+	int terminal;		  /* the caller's, or -1 */
 	int control, fsd_control; /* listening */
 	int cgroup;
 	int console; /* file for the guest kernel's messages, or -1 */
@@ -61,6 +63,7 @@ struct materials {
 	((struct materials){.bundle = -1,                                                                              \
 			    .resources = RESOURCES_NONE,                                                               \
 			    .stdio = {.fds = {-1, -1, -1}},                                                            \
+			    .terminal = -1,                                                                            \
 			    .control = -1,                                                                             \
 			    .fsd_control = -1,                                                                         \
 			    .cgroup = -1,                                                                              \
@@ -77,6 +80,7 @@ static void materials_release(struct materials *materials)
 	disks_release(&materials->disks);
 	resources_release(&materials->resources);
 	stdio_release(&materials->stdio);
+	cleanup_close_fd(&materials->terminal);
 	cleanup_close_fd(&materials->control);
 	cleanup_close_fd(&materials->fsd_control);
 	cleanup_close_fd(&materials->cgroup);
@@ -88,6 +92,8 @@ static void materials_release(struct materials *materials)
 
 void launch_release(struct launch *launch)
 {
+	raw_terminal_end(&launch->raw);
+	cleanup_close_fd(&launch->terminal);
 	machine_end(&launch->machine);
 	container_close(&launch->container);
 	cleanup_close_fd(&launch->result);
@@ -109,9 +115,10 @@ static int open_bundle(const char *path, struct materials *materials, struct err
 	return 0;
 }
 
-/* Terminals are refused with the rest of what is not done yet, when the spec is read. */
 static int check_terminal(const struct launch_options *options, const struct spec *spec, struct error *err)
 {
+	if (options->detached && spec_terminal(spec) && !options->console_socket)
+		return error_set(err, EINVAL, "cannot allocate tty if hull will detach without setting console socket");
 	if (options->console_socket && (!options->detached || !spec_terminal(spec)))
 		return error_set(err, EINVAL, "cannot use console socket if hull will not detach or allocate tty");
 	return 0;
@@ -178,6 +185,18 @@ static int find_sandbox(const struct launch_options *options, struct materials *
 	return join_prepare(root, materials->sandbox, &materials->spec, &materials->exports, &materials->join, err);
 }
 
+static int take_stdio(const struct launch_options *options, struct materials *materials, struct error *err)
+{
+	struct stdio *stdio = &materials->stdio;
+
+	if (!spec_terminal(&materials->spec))
+		return stdio_take(stdio, err);
+	if (options->console_socket)
+		return terminal_hand_over(options->console_socket, stdio, err);
+	materials->terminal = terminal_find(err);
+	return materials->terminal < 0 ? -1 : terminal_take_stdio(materials->terminal, stdio, err);
+}
+
 static int gather(const struct launch_options *options, struct materials *materials, struct error *err)
 {
 	if (state_check_id(options->id, err) < 0)
@@ -193,7 +212,7 @@ static int gather(const struct launch_options *options, struct materials *materi
 		return -1;
 	if (!materials->sandbox && resources_open(&materials->resources, err) < 0)
 		return -1;
-	return stdio_take(&materials->stdio, err);
+	return take_stdio(options, materials, err);
 }
 
 /* --- the container's folder -------------------------------------------------------------------------------------- */
@@ -385,6 +404,7 @@ static int create_in_guest(const struct launch_options *options, const struct ma
 		return -1;
 	for (int i = 0; i < STDIO_COUNT; i++)
 		create.ports[i] = machine_stream_port(&materials->stdio, i);
+	create.window = materials->stdio.window;
 	order = create_order_format(&create, &size);
 	if (!order)
 		return error_set(err, ENOMEM, "make an order");
@@ -437,6 +457,15 @@ static int keep(struct materials *materials, struct launch *launch, struct error
 	return container_save(&launch->container, err) < 0 ? -1 : machine_let_go(&launch->machine, err);
 }
 
+/* Its keys are the guest's from the process's first moment on. */
+static int use_terminal(struct materials *materials, struct launch *launch, struct error *err)
+{
+	if (materials->terminal < 0)
+		return 0;
+	launch->terminal = take_fd(&materials->terminal);
+	return raw_terminal_begin(&launch->raw, launch->terminal, err);
+}
+
 static int bring_up(const struct launch_options *options, struct materials *materials, struct launch *launch,
 		    struct error *err)
 {
@@ -444,6 +473,8 @@ static int bring_up(const struct launch_options *options, struct materials *mate
 
 	if (fill_folder(options, materials, launch, err) < 0 || make_cgroup(materials, launch, err) < 0 ||
 	    make_container(options, materials, launch, err) < 0)
+		return -1;
+	if (use_terminal(materials, launch, err) < 0)
 		return -1;
 	if (options->start && start_in_guest(launch, err) < 0)
 		return -1;
@@ -543,6 +574,8 @@ int launch(const struct launch_options *options, struct launch *launch, struct e
 				  .log = -1,
 				  .control = -1,
 				  .agent = -1,
+				  .terminal = -1,
+				  .raw = RAW_TERMINAL_NONE,
 				  .watch = WATCH_NONE};
 	if (config_load(options->global->config, &materials.config, err) < 0)
 		return -1;

@@ -13,6 +13,7 @@
 #include "runtime/command.h"
 #include "runtime/container.h"
 #include "runtime/machine.h"
+#include "runtime/terminal.h"
 #include "runtime/watch.h"
 
 struct launch_options {
@@ -33,6 +34,8 @@ struct launch {
 	int control;	  /* connection to the VMM */
 	int agent;	  /* connection to the agent */
 	bool hooks_began; /* those of create */
+	int terminal;	  /* the caller's, in raw mode, when the process has one in the foreground; else -1 */
+	struct raw_terminal raw;
 	struct watch watch;
 };
 

@@ -94,6 +94,8 @@ unsigned machine_stream_port(const struct stdio *stdio, int stream)
 {
 	if (stdio->merged && stream == STDIO_ERR)
 		stream = STDIO_OUT;
+	if (stdio->both_ways && stream == STDIO_OUT)
+		stream = STDIO_IN;
 	return stdio->fds[stream] >= 0 ? AGENT_STREAM_PORT_FIRST + (unsigned)stream : 0;
 }
 
@@ -105,6 +107,13 @@ static void pass(struct arguments *arguments, struct descriptors *descriptors, c
 	descriptors_add(descriptors, fd);
 }
 
+static const char *stream_words(const struct stdio *stdio, int stream)
+{
+	if (stdio->both_ways)
+		return "in,out,window";
+	return stream == STDIO_IN ? "in" : "out";
+}
+
 static void pass_streams(struct arguments *arguments, struct descriptors *descriptors, const struct stdio *stdio)
 {
 	for (int i = 0; stdio && i < STDIO_COUNT; i++) {
@@ -112,7 +121,7 @@ static void pass_streams(struct arguments *arguments, struct descriptors *descri
 			continue;
 		arguments_add(arguments, "--stream");
 		arguments_add(arguments, "%u=%d,%s", machine_stream_port(stdio, i), stdio->fds[i],
-			      i == STDIO_IN ? "in" : "out");
+			      stream_words(stdio, i));
 		descriptors_add(descriptors, stdio->fds[i]);
 	}
 }
@@ -170,6 +179,8 @@ static int start_vmm(const struct machine_plan *plan, int fs, struct machine *ma
 		pass(&arguments, &descriptors, "--console", console);
 	pass_disks(&arguments, &descriptors, plan->disks);
 	pass_streams(&arguments, &descriptors, plan->stdio);
+	if (plan->stdio && plan->stdio->both_ways)
+		spawning.terminal = plan->stdio->fds[STDIO_IN];
 	pass_user(&arguments, &spawning);
 	spawning.lifeline = &machine->lifeline;
 	return spawn(&spawning, &machine->vmm, err);

@@ -6,15 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/signalfd.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
 #include "runtime/agent.h"
 #include "runtime/report.h"
 #include "runtime/signals.h"
+#include "runtime/terminal.h"
 #include "runtime/watch.h"
 
 /* Seconds that the guest may take to pass a signal on; meanwhile further ones wait. */
@@ -46,12 +45,11 @@ static void pass_signal(const struct proxy *proxy, int agent, struct watch *watc
 
 static void pass_size(const struct proxy *proxy, int agent, struct watch *watch)
 {
-	struct winsize size;
+	struct window window = terminal_window(proxy->terminal);
 	struct error err;
 
-	if (ioctl(proxy->terminal, TIOCGWINSZ, &size) < 0 || size.ws_col == 0 || size.ws_row == 0)
-		return;
-	if (agent_resize(agent, watch, proxy->id, proxy->exec, size.ws_col, size.ws_row, &err) < 0)
+	if (window.columns && window.rows &&
+	    agent_resize(agent, watch, proxy->id, proxy->exec, window.columns, window.rows, &err) < 0)
 		report_debug("window size: %s", err.message);
 }
 

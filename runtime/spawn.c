@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -167,6 +168,9 @@ static int be_born(void *argument)
 		goto fail;
 	birth->step = "start a session";
 	if (setsid() < 0)
+		goto fail;
+	birth->step = "give it its terminal";
+	if (spawn->terminal > 0 && ioctl(spawn->terminal, TIOCSCTTY, 0) < 0)
 		goto fail;
 	birth->step = "open /dev/null";
 	if (use_null_device() < 0)

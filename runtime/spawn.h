@@ -62,6 +62,7 @@ struct spawn {
 	const struct descriptors *keep;
 	const struct lifeline *lifeline; /* or NULL */
 	const sigset_t *blocked;	 /* signals that are blocked from its first moment on, or NULL: none */
+	int terminal;			 /* becomes its controlling terminal; 0: none */
 	int cgroup;			 /* descriptor of the cgroup it begins in, or -1: ours */
 	char *own_id[2]; /* words of arguments, SPAWN_ID_SIZE bytes, that become SPAWN_ID_BASE + its pid; or NULL */
 };

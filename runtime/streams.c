@@ -21,18 +21,23 @@ void stdio_release(struct stdio *stdio)
 	}
 }
 
+static int reopen(int fd)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, (fd == STDIN_FILENO ? O_RDONLY : O_WRONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
 /* Fails where the other end of the fifo is gone or the fifo belongs to somebody else; the descriptor itself serves
  * then. It also does where it is open for both directions: that holds off the end of the stream. */
 static int reopen_fifo(int fd)
 {
-	int mode = fd == STDIN_FILENO ? O_RDONLY : O_WRONLY;
 	int flags = fcntl(fd, F_GETFL);
-	char path[32];
 
-	if (flags < 0 || (flags & O_ACCMODE) != mode)
+	if (flags < 0 || (flags & O_ACCMODE) != (fd == STDIN_FILENO ? O_RDONLY : O_WRONLY))
 		return -1;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return open(path, mode | O_NONBLOCK | O_CLOEXEC);
+	return reopen(fd);
 }
 
 static int take_one(int fd, int *taken, struct error *err)
@@ -46,6 +51,8 @@ static int take_one(int fd, int *taken, struct error *err)
 		return 0;
 	if (S_ISFIFO(status.st_mode))
 		*taken = reopen_fifo(fd);
+	else if (S_ISCHR(status.st_mode) && isatty(fd))
+		*taken = reopen(fd);
 	if (*taken < 0)
 		*taken = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	return *taken < 0 ? error_set_errno(err, "duplicate descriptor %d", fd) : 0;
@@ -67,7 +74,7 @@ static bool same_stream(int a, int b)
 
 int stdio_take(struct stdio *stdio, struct error *err)
 {
-	*stdio = (struct stdio){.fds = {-1, -1, -1}};
+	*stdio = STDIO_NONE;
 	for (int i = 0; i < STDIO_COUNT; i++) {
 		if (i == STDIO_ERR && stdio->fds[STDIO_OUT] >= 0 && same_stream(STDOUT_FILENO, STDERR_FILENO)) {
 			stdio->merged = true;

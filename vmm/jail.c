@@ -13,6 +13,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -143,6 +144,9 @@ static const struct rule rules[] = {
     /* Interrupts are sent from either thread; doorbells follow a BAR that a vCPU moves. */
     {SCMP_SYS(ioctl), BOTH, EQUAL, 1, KVM_IOEVENTFD, 0},
     {SCMP_SYS(ioctl), BOTH, EQUAL, 1, KVM_SIGNAL_MSI, 0},
+
+    /* The window of a terminal. */
+    {SCMP_SYS(ioctl), LOOP, EQUAL, 1, TIOCGWINSZ, 0},
 
     /* Bytes to and from descriptors that were handed over. */
     {SCMP_SYS(read), BOTH, ANY, 0, 0, 0},

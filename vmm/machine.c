@@ -22,6 +22,7 @@
 #include "vmm/virtio/fs.h"
 #include "vmm/virtio/pci.h"
 #include "vmm/virtio/vsock.h"
+#include "vmm/window.h"
 #include "vmm/x86_64/mptable.h"
 #include "vmm/x86_64/vcpu.h"
 
@@ -41,6 +42,7 @@ struct machine {
 	struct console console;
 	struct virtio_device *vsock;
 	struct control *control;
+	struct window window;
 	struct vcpu vcpus[MPTABLE_VCPUS_MAX];
 	pthread_barrier_t filtered; /* every thread has its system call filter */
 	atomic_bool filter_failed;
@@ -237,6 +239,9 @@ static int add_streams(struct machine *machine, struct error *err)
 		const struct machine_stream *stream = &machine->options->streams[i];
 		uint32_t port = stream->port;
 
+		if (stream->window &&
+		    window_watch(&machine->window, stream->fd, port, machine->vsock, machine->loop, err) < 0)
+			return error_prefix(err, "stream %u", stream->port);
 		if (vsock_add_stream(machine->vsock, &port, stream->fd, stream->flags, NULL, err) < 0)
 			return error_prefix(err, "stream %u", stream->port);
 	}

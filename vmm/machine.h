@@ -22,6 +22,7 @@ struct machine_stream {
 	uint32_t port; /* the host's vsock port */
 	int fd;
 	unsigned flags; /* VMM_STREAM_* */
+	bool window;	/* a terminal, the controlling one of this process: the agent hears of its size */
 };
 
 /* Descriptors belong to the machine from machine_run on. -1 where there is none. */

@@ -120,7 +120,7 @@ static int add_disk(struct options *options, char *value, struct error *err)
 	return 0;
 }
 
-/* PORT=FD,in|out */
+/* PORT=FD[,in][,out][,window] */
 static int add_stream(struct options *options, char *value, struct error *err)
 {
 	struct machine_stream stream = {.fd = -1};
@@ -139,6 +139,8 @@ static int add_stream(struct options *options, char *value, struct error *err)
 			stream.flags |= VMM_STREAM_IN;
 		else if (strcmp(word, "out") == 0)
 			stream.flags |= VMM_STREAM_OUT;
+		else if (strcmp(word, "window") == 0)
+			stream.window = true;
 		else
 			return error_set(err, EINVAL, "unknown word `%s`", word);
 	}

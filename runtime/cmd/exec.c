@@ -28,6 +28,7 @@
 #include "runtime/report.h"
 #include "runtime/signals.h"
 #include "runtime/streams.h"
+#include "runtime/terminal.h"
 
 /* What engines take for "it was not the process that failed". */
 #define STATUS_FAILED 255
@@ -78,10 +79,14 @@ struct call {
 	char name[64]; /* of the process, for the agent */
 	struct proxy proxy;
 	int signals;
+	int terminal; /* the caller's, or the one that stands for its on the host; or -1 */
+	struct raw_terminal raw;
 };
 
 static void call_release(struct call *call)
 {
+	raw_terminal_end(&call->raw);
+	cleanup_close_fd(&call->terminal);
 	exec_process_release(&call->process);
 	stdio_release(&call->stdio);
 	attachment_release(&call->attachment);
@@ -112,6 +117,8 @@ static int check_options(const struct call *call, struct error *err)
 				 "invalid --cgroup argument: %s (the guest has cgroup v2, where no controller is "
 				 "named)",
 				 cgroup);
+	if (call->options->detach && call->process.terminal && !call->options->console_socket)
+		return error_set(err, EINVAL, "cannot allocate tty if hull will detach without setting console socket");
 	if (call->options->console_socket && (!call->options->detach || !call->process.terminal))
 		return error_set(err, EINVAL, "cannot use console socket if hull will not detach or allocate tty");
 	return 0;
@@ -128,6 +135,8 @@ static int catch_signals(struct call *call, struct error *err)
 		return error_set_errno(err, "make a signal descriptor");
 	if (!call->options->detach)
 		proxy_signals(&call->proxy, &set);
+	if (call->terminal >= 0)
+		sigaddset(&set, SIGWINCH);
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return error_set_errno(err, "block signals");
 	call->attachment.watch.signals = call->signals;
@@ -150,26 +159,47 @@ static int reach_guest(struct call *call, const struct global_options *global, s
 static int register_stream(struct call *call, int stream, struct error *err)
 {
 	uint32_t direction = stream == STDIO_IN ? VMM_STREAM_IN : VMM_STREAM_OUT;
+	bool has_output = stream != STDIO_IN || call->stdio.both_ways;
 	struct attachment *attachment = &call->attachment;
 	struct proxy *proxy = &call->proxy;
 
 	if (call->stdio.fds[stream] < 0)
 		return 0;
+	if (call->stdio.both_ways)
+		direction |= VMM_STREAM_OUT;
 	if (vmm_control_stream(attachment->control, &attachment->watch, call->stdio.fds[stream], direction,
 			       &call->ports[stream], err) < 0)
 		return -1;
-	if (stream != STDIO_IN)
+	if (has_output)
 		proxy->outputs[proxy->n_outputs++] = call->ports[stream];
 	return 0;
 }
 
+/* Where the proxy sees changes of the window's size: of the caller's terminal, or of the engine's. */
+static int take_terminal(struct call *call, struct error *err)
+{
+	if (call->options->console_socket) {
+		if (terminal_hand_over(call->options->console_socket, &call->stdio, err) < 0)
+			return -1;
+		call->terminal = fcntl(call->stdio.fds[STDIO_IN], F_DUPFD_CLOEXEC, 3);
+		return call->terminal < 0 ? error_set_errno(err, "duplicate the terminal") : 0;
+	}
+	call->terminal = terminal_find(err);
+	return call->terminal < 0 ? -1 : terminal_take_stdio(call->terminal, &call->stdio, err);
+}
+
+static int take_stdio(struct call *call, struct error *err)
+{
+	return call->process.terminal ? take_terminal(call, err) : stdio_take(&call->stdio, err);
+}
+
 static int register_streams(struct call *call, struct error *err)
 {
-	if (stdio_take(&call->stdio, err) < 0)
-		return -1;
 	for (int i = 0; i < STDIO_COUNT; i++)
 		if (register_stream(call, i, err) < 0)
 			return -1;
+	if (call->stdio.both_ways)
+		call->ports[STDIO_OUT] = call->ports[STDIO_IN];
 	if (call->stdio.merged)
 		call->ports[STDIO_ERR] = call->ports[STDIO_OUT];
 	/* The VMM has its own; nobody else shall hold off their end. */
@@ -203,6 +233,8 @@ static int write_cgroup(FILE *out, const char *path, struct error *err)
 
 static int write_order(const struct call *call, FILE *out, struct error *err)
 {
+	const struct window *window = &call->stdio.window;
+
 	fprintf(out, "{\"order\":\"exec\",\"id\":\"%s\",\"exec\":\"%s\"", call->container.id, call->name);
 	if (write_cgroup(out, call->options->cgroup, err) < 0)
 		return -1;
@@ -214,6 +246,8 @@ static int write_order(const struct call *call, FILE *out, struct error *err)
 	write_port(out, "stdout", call->ports[STDIO_OUT]);
 	fputc(',', out);
 	write_port(out, "stderr", call->ports[STDIO_ERR]);
+	if (window->columns && window->rows)
+		fprintf(out, ",\"window\":{\"width\":%u,\"height\":%u}", window->columns, window->rows);
 	fputs("},\"process\":", out);
 	fwrite(call->process.text, 1, call->process.size, out);
 	fputc('}', out);
@@ -234,6 +268,14 @@ static char *format_order(const struct call *call, size_t *size, struct error *e
 	return NULL;
 }
 
+/* The keys are the guest's from the process's first moment on. One that waits in a paused container has none yet. */
+static int begin_raw(struct call *call, struct error *err)
+{
+	if (call->terminal < 0 || call->options->detach || call->options->ignore_paused)
+		return 0;
+	return raw_terminal_begin(&call->raw, call->terminal, err);
+}
+
 static int order(struct call *call, struct error *err)
 {
 	struct attachment *attachment = &call->attachment;
@@ -244,7 +286,7 @@ static int order(struct call *call, struct error *err)
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	snprintf(call->name, sizeof(call->name), "%d-%lld.%09ld", (int)getpid(), (long long)now.tv_sec, now.tv_nsec);
 	text = format_order(call, &size, err);
-	if (!text || attach_agent(attachment, err) < 0)
+	if (!text || attach_agent(attachment, err) < 0 || begin_raw(call, err) < 0)
 		return -1;
 	/* A paused guest answers when it is resumed. */
 	if (call->options->ignore_paused)
@@ -261,6 +303,8 @@ static int order(struct call *call, struct error *err)
 static int stay(struct call *call, struct error *err)
 {
 	if (call->options->pid_file && pid_file_write(call->options->pid_file, getpid(), err) < 0)
+		return -1;
+	if (call->terminal >= 0 && !call->raw.raw && raw_terminal_begin(&call->raw, call->terminal, err) < 0)
 		return -1;
 	if (stdio_let_go(err) < 0)
 		return -1;
@@ -317,13 +361,14 @@ static int carry_out(struct call *call, const struct invocation *invocation, str
 	    check_status(&call->container, err) < 0 || make_process(call, invocation, err) < 0 ||
 	    check_options(call, err) < 0)
 		return -1;
-	if (reach_guest(call, invocation->global, err) < 0 || catch_signals(call, err) < 0 ||
-	    register_streams(call, err) < 0 || order(call, err) < 0)
+	if (reach_guest(call, invocation->global, err) < 0 || take_stdio(call, err) < 0 ||
+	    catch_signals(call, err) < 0 || register_streams(call, err) < 0 || order(call, err) < 0)
 		return -1;
 	call->proxy.id = call->container.id;
 	call->proxy.exec = call->name;
 	call->proxy.control = call->attachment.control;
 	call->proxy.agent = call->attachment.agent;
+	call->proxy.terminal = call->terminal;
 	return call->options->detach ? leave(call, err) : stay(call, err);
 }
 
@@ -333,7 +378,9 @@ static int run(const struct invocation *invocation, struct error *err)
 	    .options = invocation->options,
 	    .container = CONTAINER_NONE,
 	    .attachment = ATTACHMENT_NONE,
-	    .stdio = {.fds = {-1, -1, -1}},
+	    .stdio = STDIO_NONE,
+	    .terminal = -1,
+	    .raw = RAW_TERMINAL_NONE,
 	    .proxy = {.control = -1, .agent = -1, .terminal = -1},
 	    .signals = -1,
 	};

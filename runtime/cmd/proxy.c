@@ -64,8 +64,8 @@ static int run(const struct invocation *invocation, struct error *err)
 	proxy_signals(&proxy, &set);
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return error_set_errno(err, "block signals");
-	/* So that the kernel tells about changes of its size. */
-	if (proxy.terminal >= 0 && ioctl(proxy.terminal, TIOCSCTTY, 0) < 0)
+	/* So that the kernel tells about changes of its size; one may have been before. */
+	if (proxy.terminal >= 0 && (ioctl(proxy.terminal, TIOCSCTTY, 0) < 0 || raise(SIGWINCH) != 0))
 		return error_set_errno(err, "take the terminal");
 	status = proxy_wait(&proxy, err);
 	return status < 0 ? -STATUS_UNKNOWN : status;

@@ -53,6 +53,18 @@ static const struct flag flags[] = {
     {0},
 };
 
+static void pass_size(struct launch *launch)
+{
+	struct window window = terminal_window(launch->terminal);
+	struct error err;
+
+	watch_set_timeout(&launch->watch, SIGNAL_TIMEOUT);
+	if (window.columns && window.rows &&
+	    agent_resize(launch->agent, &launch->watch, launch->container.id, NULL, window.columns, window.rows, &err) <
+		0)
+		report_debug("window size: %s", err.message);
+}
+
 static void forward(struct launch *launch, int signals)
 {
 	struct signalfd_siginfo info;
@@ -60,6 +72,10 @@ static void forward(struct launch *launch, int signals)
 
 	if (read(signals, &info, sizeof(info)) != sizeof(info))
 		return;
+	if (info.ssi_signo == SIGWINCH) {
+		pass_size(launch);
+		return;
+	}
 	report_debug("passing signal %s on", signal_name((int)info.ssi_signo));
 	watch_set_timeout(&launch->watch, SIGNAL_TIMEOUT);
 	if (agent_kill(launch->agent, &launch->watch, launch->container.id, NULL, (int)info.ssi_signo, false, &err) ==
@@ -127,6 +143,8 @@ static int stay(struct launch *launch, bool keep, struct error *err)
 	int vmm_status, status;
 
 	signals_forwarded(&forwarded);
+	if (launch->terminal >= 0)
+		sigaddset(&forwarded, SIGWINCH);
 	signals = signalfd(-1, &forwarded, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (signals < 0)
 		return error_set_errno(err, "make a signal descriptor");
@@ -135,6 +153,7 @@ static int stay(struct launch *launch, bool keep, struct error *err)
 	/* Other hull processes may work on the container now. */
 	flock(launch->container.folder, LOCK_UN);
 	vmm_status = wait_for_end(launch, signals);
+	raw_terminal_end(&launch->raw);
 	status = final_status(launch, vmm_status);
 	clean_up(launch, keep);
 	return status;
@@ -159,6 +178,7 @@ static int run(const struct invocation *invocation, struct error *err)
 	/* Blocked from the start, so that a signal that comes while the guest boots is passed on later. Those that
 	 * interrupt a launch are watched for by it. */
 	signals_forwarded(&forwarded);
+	sigaddset(&forwarded, SIGWINCH);
 	if (!options->detach && sigprocmask(SIG_BLOCK, &forwarded, NULL) < 0)
 		return error_set_errno(err, "block signals");
 	if (launch(&launching, &made, err) < 0)

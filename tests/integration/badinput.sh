@@ -55,7 +55,7 @@ changed "args holds a number" 'process.args\[1\] must be a string' '.process.arg
 changed "args is empty" "process.args" '.process.args=[]'
 changed "uid is negative" "process.user.uid must be" '.process.user.uid=-1'
 changed "uid is too large" "process.user.uid must be" '.process.user.uid=99999999999'
-changed "terminal" "process.terminal is not supported" '.process.terminal=true'
+changed "a terminal that nobody can have" "/dev/tty" '.process.terminal=true'
 changed "mounts is an object" "mounts must be an array" '.mounts={}'
 changed "a mount without destination" 'mounts\[0\].destination' '.mounts=[{"type":"tmpfs"}]'
 changed "hook" "hooks.prestart.0..path must be an absolute path" '.hooks={"prestart":[{"path":"bin/true"}]}'

@@ -16,6 +16,7 @@ core=(
 	"agent 600"
 	"lifecycle 900"
 	"exec 900"
+	"terminal 900"
 	"files 600"
 	"disks 600"
 	"sandbox 900"

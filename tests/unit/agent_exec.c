@@ -131,12 +131,13 @@ static void test_window(void **state)
 	struct order order;
 
 	(void)state;
-	if (parse(EXEC "\"stdio\":{\"stdin\":9,\"stdout\":10,\"window\":{\"width\":100,\"height\":30}},\"process\":{"
+	if (parse(EXEC "\"stdio\":{\"stdin\":9,\"stdout\":9,\"window\":{\"width\":100,\"height\":30}},\"process\":{"
 		       "\"args\":[\"ls\"],"
-		       "\"cwd\":\"/\",\"consoleSize\":{\"width\":80,\"height\":25}}}",
+		       "\"cwd\":\"/\",\"terminal\":true,\"consoleSize\":{\"width\":80,\"height\":25}}}",
 		  &order, &err) < 0)
 		fail_msg("%s", err.message);
-	assert_int_equal(order.plan->stdio[PLAN_STDOUT], 10);
+	assert_true(order.plan->process.terminal);
+	assert_int_equal(order.plan->stdio[PLAN_STDOUT], 9);
 	assert_int_equal(order.plan->window.columns, 100);
 	assert_int_equal(order.plan->window.rows, 30);
 	order_clear(&order);

@@ -237,7 +237,6 @@ static void test_refused(void **state)
 	expect_error("linux/rootfsPropagation", "\"ro\"", "linux.rootfsPropagation: `ro` does not exist");
 	expect_error("linux/seccomp", "{\"defaultAction\":\"SCMP_ACT_ERRNO\"}",
 		     "create: the order has no filter for linux.seccomp");
-	expect_error("process/terminal", "true", "process.terminal is not supported yet");
 }
 
 static int read_filter(const char *text, struct syscall_filter *filter, struct error *err)

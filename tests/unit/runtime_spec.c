@@ -123,7 +123,7 @@ static void test_refused(void **state)
 	(void)state;
 	expect_bad(GOOD ",\"vm\":{\"a\":1}}", "vm");
 	expect_bad("{\"ociVersion\":\"1.0.2\",\"root\":{\"path\":\"r\"},"
-		   "\"process\":{\"terminal\":true,\"args\":[\"sh\"],\"cwd\":\"/\"}}",
+		   "\"process\":{\"terminal\":1,\"args\":[\"sh\"],\"cwd\":\"/\"}}",
 		   "process.terminal");
 }
 

@@ -317,6 +317,42 @@ static void test_report_without_doorbell(void **state)
 	guest_free(&guest);
 }
 
+/* What the VMM tells the agent: kept until READY; only the last counts; none without credit. */
+static void test_notice(void **state)
+{
+	struct guest guest;
+	struct packet packet;
+	struct agent_notice notice;
+	struct virtio_vsock_hdr update = header(5000, AGENT_REPORT_PORT, VIRTIO_VSOCK_OP_CREDIT_UPDATE);
+
+	(void)state;
+	guest_init(&guest, 16);
+	vsock_notify_agent(guest.device, AGENT_NOTICE_WINDOW, 1040, 1);
+	vsock_notify_agent(guest.device, AGENT_NOTICE_WINDOW, 1040, 2);
+	connect_report(&guest);
+	expect_nothing(&guest);
+	report(&guest, AGENT_REPORT_READY, AGENT_PROTOCOL_VERSION);
+	expect(&guest, &packet, VIRTIO_VSOCK_OP_RW);
+	assert_int_equal(packet.header.len, sizeof(notice));
+	assert_int_equal(packet.header.src_port, AGENT_REPORT_PORT);
+	memcpy(&notice, packet.data, sizeof(notice));
+	assert_int_equal(notice.kind, AGENT_NOTICE_WINDOW);
+	assert_int_equal(notice.port, 1040);
+	assert_int_equal(notice.value, 2);
+	vsock_notify_agent(guest.device, AGENT_NOTICE_WINDOW, 1041, 3);
+	expect(&guest, &packet, VIRTIO_VSOCK_OP_RW);
+	update.buf_alloc = 30;
+	transmit(&guest, &update, NULL, 0);
+	vsock_notify_agent(guest.device, AGENT_NOTICE_WINDOW, 1041, 4);
+	expect_nothing(&guest);
+	update.buf_alloc = GUEST_BUFFER;
+	update.fwd_cnt = 24;
+	transmit(&guest, &update, NULL, 0);
+	vsock_notify_agent(guest.device, AGENT_NOTICE_WINDOW, 1041, 5);
+	expect(&guest, &packet, VIRTIO_VSOCK_OP_RW);
+	guest_free(&guest);
+}
+
 /* A report in pieces, two in one packet. */
 static void test_report_split(void **state)
 {
@@ -1132,6 +1168,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_config),
 	    cmocka_unit_test(test_report),
+	    cmocka_unit_test(test_notice),
 	    cmocka_unit_test(test_report_split),
 	    cmocka_unit_test(test_report_without_doorbell),
 	    cmocka_unit_test(test_report_failures),

@@ -65,6 +65,7 @@ enum queue_index { RX, TX, EVENTS, QUEUES };
 #define OWES_RESPONSE (1u << 1)
 #define OWES_CREDIT (1u << 2)
 #define OWES_SHUTDOWN (1u << 3)
+#define OWES_NOTICE (1u << 5)
 #define OWES_INPUT (1u << 4) /* not a packet: the host has data and a receive buffer was missing */
 
 enum connection_kind {
@@ -152,6 +153,8 @@ struct vsock {
 	struct vsock_connection *report;
 	struct agent_report report_message;
 	unsigned report_filled; /* bytes of it */
+	struct agent_notice notice;
+	bool notice_waits; /* for READY */
 	bool ready, ready_told;
 	bool broken; /* a ring is; the guest's side is forgotten in settle() */
 	bool exiting;
@@ -585,6 +588,26 @@ static void pump_input(struct vsock_connection *connection)
 			return;
 }
 
+/* False when there is no receive buffer. One that has no room for it, or an agent that does not read, goes without. */
+static bool send_notice(struct vsock_connection *connection)
+{
+	struct vsock *vsock = connection->vsock;
+	struct virtio_vsock_hdr header;
+	uint32_t size = sizeof(vsock->notice);
+
+	if (!rx_gather(vsock, 1))
+		return false;
+	if (credit_of(connection) < size || rx_at(vsock, 0)->writable < HEADER_SIZE + size)
+		return true;
+	header = connection_header(connection, VIRTIO_VSOCK_OP_RW);
+	header.len = htole32(size);
+	chain_seek_write(rx_at(vsock, 0), HEADER_SIZE);
+	chain_write(rx_at(vsock, 0), &vsock->notice, size);
+	connection->sent += size;
+	rx_push(vsock, &header, size);
+	return true;
+}
+
 /* Sends what the connection owes. False when receive buffers ran out. */
 static bool pay(struct vsock_connection *connection)
 {
@@ -605,6 +628,11 @@ static bool pay(struct vsock_connection *connection)
 				  packets[i].bit == OWES_SHUTDOWN ? connection->shutdown_told : 0))
 			return false;
 		connection->owes &= ~packets[i].bit;
+	}
+	if (connection->owes & OWES_NOTICE) {
+		if (!send_notice(connection))
+			return false;
+		connection->owes &= ~OWES_NOTICE;
 	}
 	return true;
 }
@@ -916,6 +944,9 @@ static bool take_report(struct vsock *vsock, const struct agent_report *report)
 		if (vsock->ready)
 			break;
 		vsock->ready = true;
+		if (vsock->notice_waits)
+			owe(vsock->report, OWES_NOTICE);
+		vsock->notice_waits = false;
 		for (connection = TAILQ_FIRST(&vsock->connections); connection;
 		     connection = TAILQ_NEXT(connection, all))
 			if (connection->state == CONNECTING)
@@ -1292,6 +1323,17 @@ void vsock_on_report(struct virtio_device *device, void (*handle)(void *owner, e
 
 	vsock->handle = handle;
 	vsock->owner = owner;
+}
+
+void vsock_notify_agent(struct virtio_device *device, uint32_t kind, uint32_t port, uint32_t value)
+{
+	struct vsock *vsock = vsock_of(device);
+
+	vsock->notice = (struct agent_notice){htole32(kind), htole32(port), htole32(value)};
+	vsock->notice_waits = !vsock->ready;
+	if (vsock->ready && vsock->report)
+		owe(vsock->report, OWES_NOTICE);
+	settle_later(vsock);
 }
 
 uint32_t vsock_status(const struct virtio_device *device)

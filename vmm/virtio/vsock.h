@@ -71,6 +71,10 @@ void vsock_drain_cancel(struct vsock_drain *request);
 void vsock_on_report(struct virtio_device *device, void (*handle)(void *owner, enum vsock_event event, uint32_t value),
 		     void *owner);
 
+/* Tells the agent over its report connection; before READY, afterwards. Of two that come before the guest takes them,
+ * the later counts. */
+void vsock_notify_agent(struct virtio_device *device, uint32_t kind, uint32_t port, uint32_t value);
+
 /* VMM_STATUS_* bits. With VMM_STATUS_EXITING a guest that goes away is no failure any more: VSOCK_EXITED will follow
  * when the host has taken the output. */
 uint32_t vsock_status(const struct virtio_device *device);
