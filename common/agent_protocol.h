@@ -72,6 +72,14 @@
  *   resize  {"order":"resize", "id": ID, "exec": NAME, "width": COLUMNS, "height": ROWS}
  *           The window of the process's terminal.
  *
+ *   pause   {"order":"pause", "id": ID}
+ *   resume  {"order":"resume", "id": ID}
+ *           Answered when all processes of the container stand still, or go on. Its state is "paused" in between.
+ *   ps      {"order":"ps", "id": ID}
+ *           Answer: "processes", an array of {"pid", "ppid" (as the container numbers them; 0: a parent outside of it),
+ *           "uid" (as the guest has it), "cpu" (milliseconds used), "start" (milliseconds after 1970), "now" (the same,
+ *           of this moment), "tty" ("pts/0" or ""), "command"}.
+ *
  * kill takes "exec" as well.
  *
  * Terminals: with process.terminal, in create and in exec, the process gets a terminal of the container's devpts. What

@@ -21,11 +21,13 @@
 #include "guest-agent/boot.h"
 #include "guest-agent/cgroup.h"
 #include "guest-agent/exec.h"
+#include "guest-agent/freezer.h"
 #include "guest-agent/figures.h"
 #include "guest-agent/init.h"
 #include "guest-agent/loop.h"
 #include "guest-agent/oom.h"
 #include "guest-agent/places.h"
+#include "guest-agent/processes.h"
 #include "guest-agent/stdio.h"
 #include "guest-agent/user_namespace.h"
 
@@ -64,7 +66,8 @@ struct container {
 	struct oom_watch oom;
 	struct watch emptied; /* cgroup.events, while other processes of it are dying */
 	bool deleting;	      /* as soon as settled */
-	struct execs execs;   /* processes beside its own one */
+	struct freezer freezer;
+	struct execs execs; /* processes beside its own one */
 	struct answer answer;
 	struct answer waiting; /* for its end */
 	struct answer gone;    /* CREATING: to a delete order */
@@ -122,6 +125,7 @@ static void container_free(struct container *container)
 
 	unlink_container(container);
 	connection_release(&container->tie);
+	freezer_release(&container->freezer);
 	execs_free(&container->execs);
 	close_channel(container);
 	stop_watching_cgroup(container);
@@ -157,6 +161,7 @@ static struct container *container_new(struct order *order)
 	container->oom = (struct oom_watch)OOM_WATCH_NONE;
 	container->plan = take_pointer(order->plan);
 	container->execs.changed = exec_changed;
+	container->freezer = (struct freezer)FREEZER_NONE;
 	container->id = strdup(order->id);
 	container->next = containers;
 	containers = container;
@@ -656,6 +661,9 @@ static int signal_all(struct container *container, int signal, struct error *err
 
 	if (signal == SIGKILL)
 		return cgroup_kill(container->cgroup, err);
+	/* There are others in its pid namespace. */
+	if (container->shares_pids)
+		return processes_signal(container->number, signal, err);
 	pid = fork();
 	if (pid == 0)
 		signal_namespace(container->pidfd, signal);
@@ -692,12 +700,13 @@ int container_state(struct order *order, struct answer *answer, struct error *er
 	static const char *const names[] = {
 	    [CREATED] = "created", [STARTING] = "created", [RUNNING] = "running", [STOPPED] = "stopped"};
 	struct container *container = find_or_refuse(order, err);
+	const char *status;
 	json_t *more;
 
 	if (!container)
 		return -1;
-	more = json_pack("{s:s, s:i}", "status", names[container->state], "pid",
-			 container->state == STOPPED ? 0 : (int)container->pid);
+	status = container->freezer.frozen && container->state != STOPPED ? "paused" : names[container->state];
+	more = json_pack("{s:s, s:i}", "status", status, "pid", container->state == STOPPED ? 0 : (int)container->pid);
 	if (more && container->state == STOPPED)
 		json_object_set_new(more, "exitStatus", json_integer(container->exit_status));
 	answer_ok(answer, more);
@@ -787,6 +796,8 @@ int container_exec(struct order *order, struct answer *answer, struct error *err
 		return -1;
 	if (container->state == STOPPED)
 		return error_set(err, EINVAL, "cannot exec in a stopped container");
+	if (container->freezer.frozen && !order->ignore_paused)
+		return error_set(err, EBUSY, "cannot exec in a paused container (use --ignore-paused to override)");
 	place = (struct exec_place){
 	    .id = container->id,
 	    .pid = container->pid,
@@ -810,6 +821,41 @@ int container_wait(struct order *order, struct answer *answer, struct error *err
 	answer_move(&container->waiting, answer);
 	if (container->settled)
 		answer_exit(container);
+	return 0;
+}
+
+static int set_frozen(struct order *order, bool frozen, struct answer *answer, struct error *err)
+{
+	struct container *container = find_or_refuse(order, err);
+
+	if (!container)
+		return -1;
+	if (container->state == STOPPED)
+		return error_set(err, ESRCH, "container not running");
+	return freezer_set(&container->freezer, container->cgroup, frozen, answer, err);
+}
+
+int container_pause(struct order *order, struct answer *answer, struct error *err)
+{
+	return set_frozen(order, true, answer, err);
+}
+
+int container_resume(struct order *order, struct answer *answer, struct error *err)
+{
+	return set_frozen(order, false, answer, err);
+}
+
+int container_ps(struct order *order, struct answer *answer, struct error *err)
+{
+	struct container *container = find_or_refuse(order, err);
+	json_t *list;
+
+	if (!container)
+		return -1;
+	list = processes_list(container->number, err);
+	if (!list)
+		return -1;
+	answer_ok(answer, list);
 	return 0;
 }
 

@@ -21,6 +21,9 @@ int container_stats(struct order *order, struct answer *answer, struct error *er
 int container_events(struct order *order, struct answer *answer, struct error *err);
 int container_delete(struct order *order, struct answer *answer, struct error *err);
 int container_exec(struct order *order, struct answer *answer, struct error *err);
+int container_pause(struct order *order, struct answer *answer, struct error *err);
+int container_resume(struct order *order, struct answer *answer, struct error *err);
+int container_ps(struct order *order, struct answer *answer, struct error *err);
 int container_wait(struct order *order, struct answer *answer, struct error *err);
 int container_resize(struct order *order, struct answer *answer, struct error *err);
 

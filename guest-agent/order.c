@@ -111,12 +111,21 @@ static const struct {
 	enum order_kind kind;
 	int (*parse)(json_t *json, struct order *order, struct error *err);
 } orders[] = {
-    {"create", ORDER_CREATE, parse_create}, {"start", ORDER_START, parse_nothing},
-    {"kill", ORDER_KILL, parse_kill},	    {"state", ORDER_STATE, parse_nothing},
-    {"delete", ORDER_DELETE, parse_delete}, {"exec", ORDER_EXEC, parse_exec},
-    {"wait", ORDER_WAIT, parse_exec_id},    {"resize", ORDER_RESIZE, parse_resize},
-    {"update", ORDER_UPDATE, parse_update}, {"stats", ORDER_STATS, parse_nothing},
-    {"events", ORDER_EVENTS, parse_events}, {"kernel-log", ORDER_KERNEL_LOG, parse_kernel_log},
+    {"create", ORDER_CREATE, parse_create},
+    {"start", ORDER_START, parse_nothing},
+    {"kill", ORDER_KILL, parse_kill},
+    {"state", ORDER_STATE, parse_nothing},
+    {"delete", ORDER_DELETE, parse_delete},
+    {"exec", ORDER_EXEC, parse_exec},
+    {"wait", ORDER_WAIT, parse_exec_id},
+    {"pause", ORDER_PAUSE, parse_nothing},
+    {"resume", ORDER_RESUME, parse_nothing},
+    {"ps", ORDER_PS, parse_nothing},
+    {"resize", ORDER_RESIZE, parse_resize},
+    {"update", ORDER_UPDATE, parse_update},
+    {"stats", ORDER_STATS, parse_nothing},
+    {"events", ORDER_EVENTS, parse_events},
+    {"kernel-log", ORDER_KERNEL_LOG, parse_kernel_log},
 };
 
 int order_parse(json_t *json, struct order *order, struct error *err)

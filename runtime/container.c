@@ -235,16 +235,16 @@ enum container_status container_status(const struct container *container)
 		return process_alive(&state->creator) ? CONTAINER_CREATING : CONTAINER_STOPPED;
 	if (!process_alive(&state->vmm))
 		return CONTAINER_STOPPED;
+	if (state->paused)
+		return CONTAINER_PAUSED;
 	return state->stage == STATE_CREATED ? CONTAINER_CREATED : CONTAINER_RUNNING;
 }
 
 const char *container_status_name(enum container_status status)
 {
 	static const char *const names[] = {
-	    [CONTAINER_CREATING] = "creating",
-	    [CONTAINER_CREATED] = "created",
-	    [CONTAINER_RUNNING] = "running",
-	    [CONTAINER_STOPPED] = "stopped",
+	    [CONTAINER_CREATING] = "creating", [CONTAINER_CREATED] = "created", [CONTAINER_RUNNING] = "running",
+	    [CONTAINER_PAUSED] = "paused",     [CONTAINER_STOPPED] = "stopped",
 	};
 
 	return names[status];

@@ -8,7 +8,9 @@
 
 pid_t container_pid(const struct container *container, enum container_status status)
 {
-	return status == CONTAINER_CREATED || status == CONTAINER_RUNNING ? container->state.vmm.pid : 0;
+	return status == CONTAINER_CREATED || status == CONTAINER_RUNNING || status == CONTAINER_PAUSED
+		   ? container->state.vmm.pid
+		   : 0;
 }
 
 static const char *or_empty(const char *text)
@@ -47,6 +49,12 @@ static int find_user(uid_t uid, char *name, size_t size)
 		}
 	}
 	return -1;
+}
+
+void user_name(uid_t uid, char *name, size_t size)
+{
+	if (find_user(uid, name, size) < 0)
+		snprintf(name, size, "%u", uid);
 }
 
 void container_owner(const struct container *container, char *name, size_t size)

@@ -16,3 +16,6 @@ json_t *container_describe(const struct container *container, const char *owner)
 
 /* The name of the user who owns the container's folder, or "#UID"; size is that of name. */
 void container_owner(const struct container *container, char *name, size_t size);
+
+/* The name of a user of this host, or the number. */
+void user_name(uid_t uid, char *name, size_t size);

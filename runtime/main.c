@@ -23,16 +23,6 @@
 
 #define FAILURE 1
 
-/* Verbs of runc that engines may call. The exit status is the one that they take for "it did not happen". */
-static const struct {
-	const char *name;
-	int status;
-} not_yet[] = {
-    {"ps", FAILURE},
-    {"pause", FAILURE},
-    {"resume", FAILURE},
-};
-
 static void format_flags(FILE *out, const struct flag *flags)
 {
 	for (const struct flag *flag = flags; flag && flag->name; flag++) {
@@ -149,17 +139,9 @@ static const struct command *find_command(const char *name)
 	return strcmp(name, command_proxy.name) == 0 ? &command_proxy : NULL;
 }
 
-/* Returns the exit status to report an unknown verb with. */
 static int refuse_verb(const char *name, struct error *err)
 {
-	for (size_t i = 0; i < sizeof(not_yet) / sizeof(not_yet[0]); i++) {
-		if (strcmp(not_yet[i].name, name) == 0) {
-			error_set(err, ENOTSUP, "hull %s: not supported yet", name);
-			return not_yet[i].status;
-		}
-	}
-	error_set(err, EINVAL, "unknown verb \"%s\" (see hull --help)", name);
-	return FAILURE;
+	return error_set(err, EINVAL, "unknown verb \"%s\" (see hull --help)", name);
 }
 
 static int run_help(int argc, char **argv, struct error *err)
@@ -168,7 +150,7 @@ static int run_help(int argc, char **argv, struct error *err)
 
 	if (argc == 0)
 		return print_help(err);
-	return command ? print_command_help(command, err) : -refuse_verb(argv[0], err);
+	return command ? print_command_help(command, err) : refuse_verb(argv[0], err);
 }
 
 static int dispatch(const struct global_options *global, int argc, char **argv, struct error *err)
@@ -179,7 +161,7 @@ static int dispatch(const struct global_options *global, int argc, char **argv, 
 		return run_help(argc > 0 ? argc - 1 : 0, argv + 1, err);
 	command = find_command(argv[0]);
 	if (!command)
-		return -refuse_verb(argv[0], err);
+		return refuse_verb(argv[0], err);
 	return run_command(command, global, argc - 1, argv + 1, err);
 }
 

@@ -147,6 +147,14 @@ static int parse_sandbox(const json_t *object, struct state *state, struct error
 	return 0;
 }
 
+static int parse_paused(const json_t *object, bool *paused, struct error *err)
+{
+	const json_t *value = json_object_get(object, "paused");
+
+	*paused = json_is_true(value);
+	return value && !json_is_boolean(value) ? error_set(err, EINVAL, "`paused` is not true or false") : 0;
+}
+
 static int parse_machine(const json_t *object, struct state *state, struct error *err)
 {
 	json_t *machine = json_object_get(object, "machine"), *resources = json_object_get(object, "resources");
@@ -180,7 +188,7 @@ static int parse_members(const json_t *object, struct state *state, struct error
 	    parse_process(object, "vmm", &state->vmm, err) < 0 || parse_process(object, "fsd", &state->fsd, err) < 0)
 		return -1;
 	if (parse_cgroup(object, state, err) < 0 || parse_sandbox(object, state, err) < 0 ||
-	    parse_machine(object, state, err) < 0)
+	    parse_machine(object, state, err) < 0 || parse_paused(object, &state->paused, err) < 0)
 		return -1;
 	return parse_annotations(object, &state->annotations, err);
 }
@@ -239,6 +247,8 @@ char *state_format(const struct state *state)
 		json_object_set_new(object, "cgroup", json_string(state->cgroup));
 	if (state->scope)
 		json_object_set_new(object, "scope", json_string(state->scope));
+	if (state->paused)
+		json_object_set_new(object, "paused", json_true());
 	if (state->memory)
 		json_object_set_new(
 		    object, "machine",

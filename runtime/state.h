@@ -5,6 +5,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "common/error.h"
@@ -31,6 +32,7 @@ struct state {
 	char *scope;	     /* the unit of systemd that the cgroup belongs to, or NULL */
 	uint64_t memory;     /* of the machine, in bytes; 0: not recorded */
 	unsigned vcpus;
+	bool paused;
 	json_t *resources;	/* linux.resources as it holds now, an object, or NULL */
 	json_t *hooks;		/* those of the spec that are still to be run, an object, or NULL */
 	struct process creator; /* the hull process that makes the container; counts while CREATING */

@@ -94,9 +94,13 @@ static void call_release(struct call *call)
 	cleanup_close_fd(&call->signals);
 }
 
-static int check_status(const struct container *container, struct error *err)
+static int check_status(const struct container *container, bool ignore_paused, struct error *err)
 {
 	switch (container_status(container)) {
+	case CONTAINER_PAUSED:
+		if (ignore_paused)
+			return 0;
+		return error_set(err, EBUSY, "cannot exec in a paused container (use --ignore-paused to override)");
 	case CONTAINER_STOPPED:
 		return error_set(err, EINVAL, "cannot exec in a stopped container");
 	case CONTAINER_CREATING:
@@ -358,8 +362,8 @@ static int make_process(struct call *call, const struct invocation *invocation, 
 static int carry_out(struct call *call, const struct invocation *invocation, struct error *err)
 {
 	if (container_open(invocation->global->root, invocation->argv[0], &call->container, err) < 0 ||
-	    check_status(&call->container, err) < 0 || make_process(call, invocation, err) < 0 ||
-	    check_options(call, err) < 0)
+	    check_status(&call->container, call->options->ignore_paused, err) < 0 ||
+	    make_process(call, invocation, err) < 0 || check_options(call, err) < 0)
 		return -1;
 	if (reach_guest(call, invocation->global, err) < 0 || take_stdio(call, err) < 0 ||
 	    catch_signals(call, err) < 0 || register_streams(call, err) < 0 || order(call, err) < 0)

@@ -102,7 +102,7 @@ static int run(const struct invocation *invocation, struct error *err)
 	status = container_status(&container);
 	if (status == CONTAINER_STOPPED && options->all)
 		return 0;
-	if (status != CONTAINER_CREATED && status != CONTAINER_RUNNING)
+	if (status != CONTAINER_CREATED && status != CONTAINER_RUNNING && status != CONTAINER_PAUSED)
 		return error_set(err, ESRCH, "container not running");
 	if (signal == 0)
 		return 0;

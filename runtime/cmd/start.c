@@ -19,6 +19,8 @@ static int check_status(const struct container *container, struct error *err)
 	switch (container_status(container)) {
 	case CONTAINER_CREATED:
 		return 0;
+	case CONTAINER_PAUSED:
+		return error_set(err, EINVAL, "cannot start a container in the paused state");
 	case CONTAINER_RUNNING:
 		return error_set(err, EINVAL, "cannot start an already running container");
 	case CONTAINER_STOPPED:

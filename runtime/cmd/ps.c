@@ -1,0 +1,211 @@
+/*
+ * hull ps: the processes of a container. The table is about the guest's, by the numbers that the container has for
+ * them.
+ * --format json is about the host: engines look those numbers up there, so it has the processes that stand for those of
+ * the guest: hull-vmm for the container's own, a proxy for each that `hull exec --detach` has started.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/io.h"
+#include "runtime/agent.h"
+#include "runtime/attach.h"
+#include "runtime/cgroup.h"
+#include "runtime/command.h"
+#include "runtime/container.h"
+#include "runtime/describe.h"
+#include "runtime/output.h"
+
+#define TIMEOUT_SECONDS 10
+#define PROCS_MAX (1u << 20)
+
+struct ps_options {
+	const char *format;
+};
+
+static const struct ps_options defaults = {.format = "table"};
+
+static const struct flag flags[] = {
+    {"format", 'f', FLAG_TEXT, offsetof(struct ps_options, format), "FORMAT", "table (default) or json"},
+    {0},
+};
+
+static int out_of_memory(struct error *err)
+{
+	return error_set(err, ENOMEM, "out of memory");
+}
+
+/* --- json: processes of the host --------------------------------------------------------------------------------- */
+
+static bool is_proxy(pid_t pid)
+{
+	cleanup_free char *name = NULL;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	return read_file_at(AT_FDCWD, path, 64, &name, NULL, NULL) == 0 && strcmp(name, "hull-proxy\n") == 0;
+}
+
+/* Proxies are in the container's cgroup; where it has none, nothing is known of them. */
+static int add_proxies(const struct container *container, json_t *list, struct error *err)
+{
+	cleanup_free char *text = NULL;
+	char path[PATH_MAX];
+
+	if (!container->state.cgroup)
+		return 0;
+	snprintf(path, sizeof(path), CGROUP_MOUNT "%s/cgroup.procs", container->state.cgroup);
+	if (read_file_at(AT_FDCWD, path, PROCS_MAX, &text, NULL, err) < 0)
+		return -1;
+	for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+		pid_t pid = (pid_t)atoi(line);
+
+		if (is_proxy(pid) && json_array_append_new(list, json_integer(pid)) < 0)
+			return out_of_memory(err);
+	}
+	return 0;
+}
+
+static int print_json(const struct container *container, struct error *err)
+{
+	json_t *list = json_array();
+	cleanup_free char *text = NULL;
+	cleanup_free char *line = NULL;
+	int result = -1;
+
+	if (list && json_array_append_new(list, json_integer(container->state.vmm.pid)) == 0)
+		result = add_proxies(container, list, err);
+	else
+		out_of_memory(err);
+	text = result == 0 ? json_dumps(list, JSON_COMPACT) : NULL;
+	json_decref(list);
+	if (result < 0)
+		return -1;
+	if (!text || asprintf(&line, "%s\n", text) < 0)
+		return out_of_memory(err);
+	return output_text(line, err);
+}
+
+/* --- table: processes of the guest ------------------------------------------------------------------------------- */
+
+static long long number_of(const json_t *process, const char *name)
+{
+	return json_integer_value(json_object_get(process, name));
+}
+
+/* As ps(1) does: the time of day, or the day when that is long ago. */
+static void format_start(const json_t *process, char *text, size_t room)
+{
+	time_t start = (time_t)(number_of(process, "start") / 1000), now = (time_t)(number_of(process, "now") / 1000);
+	struct tm broken;
+
+	if (!localtime_r(&start, &broken) || strftime(text, room, now - start < 86400 ? "%H:%M" : "%b%d", &broken) == 0)
+		snprintf(text, room, "?");
+}
+
+static int percent_used(const json_t *process)
+{
+	long long used = number_of(process, "cpu"), lived = number_of(process, "now") - number_of(process, "start");
+	long long percent = lived > 0 ? used * 100 / lived : 0;
+
+	return percent < 0 ? 0 : percent > 99 ? 99 : (int)percent;
+}
+
+/* The guest chose these bytes and a person's terminal shows them. */
+static void write_printable(FILE *out, const char *text)
+{
+	for (; *text; text++)
+		fputc((unsigned char)*text < 0x20 || *text == 0x7f ? '?' : *text, out);
+}
+
+static void write_row(FILE *out, const json_t *process)
+{
+	const char *tty = json_string_value(json_object_get(process, "tty"));
+	const char *command = json_string_value(json_object_get(process, "command"));
+	long long seconds = number_of(process, "cpu") / 1000;
+	char user[64], start[16];
+
+	user_name((uid_t)number_of(process, "uid"), user, sizeof(user));
+	format_start(process, start, sizeof(start));
+	fprintf(out, "%-8.8s %7lld %7lld %2d %-5s ", user, number_of(process, "pid"), number_of(process, "ppid"),
+		percent_used(process), start);
+	write_printable(out, tty && *tty ? tty : "?");
+	fprintf(out, "%*s%02lld:%02lld:%02lld ", tty && strlen(tty) < 8 ? 9 - (int)(*tty ? strlen(tty) : 1) : 1, "",
+		seconds / 3600, seconds / 60 % 60, seconds % 60);
+	write_printable(out, command ? command : "?");
+	fputc('\n', out);
+}
+
+static int print_table(const struct container *container, struct error *err)
+{
+	cleanup_attachment struct attachment attachment = ATTACHMENT_NONE;
+	cleanup_free char *order = NULL;
+	cleanup_free char *text = NULL;
+	json_t *answer = NULL, *process;
+	size_t size, index;
+	FILE *out;
+
+	if (asprintf(&order, "{\"order\":\"ps\",\"id\":\"%s\"}", container->id) < 0)
+		return out_of_memory(err);
+	if (attach(container, TIMEOUT_SECONDS, &attachment, err) < 0 || attach_agent(&attachment, err) < 0 ||
+	    agent_order(attachment.agent, &attachment.watch, order, strlen(order), &answer, err) < 0)
+		return -1;
+	out = open_memstream(&text, &size);
+	if (out)
+		fprintf(out, "%-8s %7s %7s %2s %-5s %-8s %8s %s\n", "UID", "PID", "PPID", "C", "STIME", "TTY", "TIME",
+			"CMD");
+	json_array_foreach(json_object_get(answer, "processes"), index, process)
+	{
+		if (out)
+			write_row(out, process);
+	}
+	json_decref(answer);
+	if (!out || fclose(out) != 0)
+		return out_of_memory(err);
+	return output_text(text, err);
+}
+
+static int run(const struct invocation *invocation, struct error *err)
+{
+	const struct ps_options *options = invocation->options;
+	cleanup_container struct container container = CONTAINER_NONE;
+	bool json = strcmp(options->format, "json") == 0;
+	enum container_status status;
+
+	if (!json && strcmp(options->format, "table") != 0)
+		return error_set(err, EINVAL, "invalid format option");
+	/* Those that make the same table are harmless. */
+	if (invocation->argc > 1 && (invocation->argc > 2 || strcmp(invocation->argv[1], "-ef") != 0))
+		return error_set(err, ENOTSUP,
+				 "options of ps are not supported: the processes are the guest's, and the "
+				 "host's ps does not know them");
+	if (container_open(invocation->global->root, invocation->argv[0], &container, err) < 0)
+		return -1;
+	status = container_status(&container);
+	if (status == CONTAINER_STOPPED || status == CONTAINER_CREATING)
+		return error_set(err, ESRCH, "container not running");
+	return json ? print_json(&container, err) : print_table(&container, err);
+}
+
+const struct command command_ps = {
+    .name = "ps",
+    .summary = "show the processes of a container",
+    .arguments = "[flags] ID",
+    .description = "Shows the processes of a container as `ps -ef` does, by their numbers inside of it; or, with\n"
+		   "--format json, the process ids on the host that stand for them.",
+    .flags = flags,
+    .defaults = &defaults,
+    .options_size = sizeof(defaults),
+    .order = OPTIONS_FIRST,
+    .min_arguments = 1,
+    .max_arguments = INT_MAX,
+    .run = run,
+};
