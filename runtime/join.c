@@ -56,7 +56,11 @@ static int add_streams(const struct stdio *stdio, unsigned ports[STDIO_COUNT], s
 		unsigned flags = i == STDIO_IN ? VMM_STREAM_IN : VMM_STREAM_OUT;
 
 		ports[i] = 0;
-		if (i == STDIO_ERR && stdio->merged)
+		if (stdio->both_ways)
+			flags = VMM_STREAM_IN | VMM_STREAM_OUT;
+		if (i == STDIO_OUT && stdio->both_ways)
+			ports[i] = ports[STDIO_IN];
+		else if (i == STDIO_ERR && stdio->merged)
 			ports[i] = ports[STDIO_OUT];
 		else if (stdio->fds[i] >= 0 &&
 			 vmm_control_stream(launch->control, &launch->watch, stdio->fds[i], flags, &ports[i], err) < 0)
@@ -78,6 +82,7 @@ static int give_order(const struct join *join, const struct join_materials *mate
 	create->id = materials->id;
 	create->bundle = launch->container.state.bundle;
 	create->exports = materials->exports;
+	create->window = materials->stdio->window;
 	create->spec = materials->spec;
 	create->filter = &filter;
 	for (int kind = 0; kind < SHARED_KINDS; kind++)
@@ -97,7 +102,7 @@ static int start_proxy(const struct join_materials *materials, const unsigned po
 			      .control = launch->control,
 			      .agent = agent,
 			      .lifeline = &launch->machine.lifeline,
-			      .terminal = -1};
+			      .terminal = materials->stdio->both_ways ? materials->stdio->fds[STDIO_IN] : -1};
 
 	for (int i = STDIO_OUT; i <= STDIO_ERR; i++)
 		if (ports[i] && (i == STDIO_OUT || ports[i] != ports[STDIO_OUT]))

@@ -24,6 +24,7 @@
 #include "runtime/hooks.h"
 #include "runtime/join.h"
 #include "runtime/limits.h"
+#include "runtime/handover.h"
 #include "runtime/pid_file.h"
 #include "runtime/report.h"
 #include "runtime/sandbox.h"
@@ -202,7 +203,7 @@ static int gather(const struct launch_options *options, struct materials *materi
 	if (state_check_id(options->id, err) < 0)
 		return -1;
 	if (options->preserve_fds != 0)
-		return error_set(err, ENOTSUP, "--preserve-fds is not supported yet");
+		return error_set(err, ENOTSUP, "--preserve-fds: descriptors of the host cannot be passed into a guest");
 	if (catch_signals(&materials->signals, err) < 0 || open_bundle(options->bundle, materials, err) < 0 ||
 	    spec_load(materials->bundle, &materials->spec, err) < 0 ||
 	    check_terminal(options, &materials->spec, err) < 0 || plan_host(options, materials, err) < 0 ||
@@ -466,6 +467,14 @@ static int use_terminal(struct materials *materials, struct launch *launch, stru
 	return raw_terminal_begin(&launch->raw, launch->terminal, err);
 }
 
+/* The name is what runc has for a container's own process. */
+static int send_pidfd(const char *path, int pidfd, struct error *err)
+{
+	cleanup_close int socket = handover_connect(path, "pidfd socket", err);
+
+	return socket < 0 ? -1 : handover_send(socket, "standard", pidfd, err);
+}
+
 static int bring_up(const struct launch_options *options, struct materials *materials, struct launch *launch,
 		    struct error *err)
 {
@@ -479,6 +488,8 @@ static int bring_up(const struct launch_options *options, struct materials *mate
 	if (options->start && start_in_guest(launch, err) < 0)
 		return -1;
 	if (options->pid_file && pid_file_write(options->pid_file, launch->machine.vmm.pid, err) < 0)
+		return -1;
+	if (options->pidfd_socket && send_pidfd(options->pidfd_socket, launch->machine.vmm.pidfd, err) < 0)
 		return -1;
 	state->stage = options->start ? STATE_STARTED : STATE_CREATED;
 	if (keep(materials, launch, err) < 0) {

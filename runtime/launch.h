@@ -20,6 +20,7 @@ struct launch_options {
 	const char *id;
 	const char *bundle;
 	const char *pid_file;	    /* or NULL */
+	const char *pidfd_socket;   /* or NULL */
 	const char *console_socket; /* or NULL */
 	unsigned preserve_fds;
 	bool detached; /* hull does not stay */

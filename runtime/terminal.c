@@ -2,16 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
-#include "common/io.h"
+#include "runtime/handover.h"
 
 int terminal_find(struct error *err)
 {
@@ -93,35 +88,10 @@ static int open_slave(int master, struct error *err)
 	return take_fd(&slave);
 }
 
-/* The path may be longer than a socket's address: it is reached through its folder. */
-static int connect_to(const char *path, struct error *err)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	cleanup_close int folder = -1;
-	cleanup_free char *copy = strdup(path);
-	char *slash = copy ? strrchr(copy, '/') : NULL;
-	const char *name = slash ? slash + 1 : path;
-
-	if (fd < 0 || !copy)
-		return error_set_errno(err, "make a socket");
-	if (slash)
-		slash[slash == copy] = '\0';
-	folder = open(slash ? copy : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (folder < 0)
-		return error_set_errno(err, "console socket `%s`", path);
-	if ((size_t)snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", folder, name) >=
-	    sizeof(address.sun_path))
-		return error_set(err, ENAMETOOLONG, "console socket `%s`: name too long", path);
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-		return error_set_errno(err, "console socket `%s`", path);
-	return take_fd(&fd);
-}
-
 int terminal_hand_over(const char *path, struct stdio *stdio, struct error *err)
 {
 	static const char name[] = "/dev/ptmx";
-	cleanup_close int socket = connect_to(path, err);
+	cleanup_close int socket = handover_connect(path, "console socket", err);
 	cleanup_close int master = -1;
 	int slave;
 
@@ -136,8 +106,8 @@ int terminal_hand_over(const char *path, struct stdio *stdio, struct error *err)
 		return -1;
 	stdio->fds[STDIO_IN] = slave;
 	stdio->both_ways = true;
-	if (send_with_fds(socket, name, strlen(name), &master, 1, 0) < 0) {
-		error_set_errno(err, "console socket `%s`", path);
+	if (handover_send(socket, name, master, err) < 0) {
+		error_prefix(err, "console socket `%s`", path);
 		stdio_release(stdio);
 		return -1;
 	}

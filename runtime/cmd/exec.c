@@ -60,7 +60,8 @@ static const struct flag flags[] = {
     {"no-new-privs", 0, FLAG_SWITCH, offsetof(struct exec_options, no_new_privs), NULL,
      "it cannot gain privileges by execve"},
     {"cap", 'c', FLAG_LIST, offsetof(struct exec_options, capabilities), "CAPABILITY", "add a capability"},
-    {"preserve-fds", 0, FLAG_NUMBER, offsetof(struct exec_options, preserve_fds), "N", "only 0 is supported yet"},
+    {"preserve-fds", 0, FLAG_NUMBER, offsetof(struct exec_options, preserve_fds), "N",
+     "only 0: descriptors of the host mean nothing to a guest"},
     {"cgroup", 0, FLAG_TEXT, offsetof(struct exec_options, cgroup), "PATH",
      "an existing cgroup below the container's in the guest"},
     {"ignore-paused", 0, FLAG_SWITCH, offsetof(struct exec_options, ignore_paused), NULL,
@@ -115,7 +116,7 @@ static int check_options(const struct call *call, struct error *err)
 	const char *cgroup = call->options->cgroup;
 
 	if (call->options->preserve_fds != 0)
-		return error_set(err, ENOTSUP, "--preserve-fds is not supported yet");
+		return error_set(err, ENOTSUP, "--preserve-fds: descriptors of the host cannot be passed into a guest");
 	if (cgroup && strchr(cgroup, ':'))
 		return error_set(err, EINVAL,
 				 "invalid --cgroup argument: %s (the guest has cgroup v2, where no controller is "

@@ -12,7 +12,7 @@
 #include "common/cleanup.h"
 #include "runtime/agent.h"
 #include "runtime/command.h"
-#include "runtime/launch.h"
+#include "runtime/launch_flags.h"
 #include "runtime/report.h"
 #include "runtime/signals.h"
 #include "runtime/streams.h"
@@ -22,34 +22,19 @@
 #define DELETE_TIMEOUT_MS 10000
 
 struct run_options {
-	const char *bundle;
-	const char *console_socket;
-	const char *pid_file;
-	bool detach;
-	bool keep;
-	bool no_subreaper;
-	bool no_pivot;
-	bool no_new_keyring;
-	unsigned preserve_fds;
+	struct launch_flags launch;
+	bool detach, keep, no_subreaper;
 };
 
-static const struct run_options defaults = {.bundle = "."};
+static const struct run_options defaults = {.launch = LAUNCH_FLAGS_DEFAULT};
 
 static const struct flag flags[] = {
-    {"bundle", 'b', FLAG_TEXT, offsetof(struct run_options, bundle), "DIR",
-     "the bundle: a folder with config.json (default: the current one)"},
-    {"console-socket", 0, FLAG_TEXT, offsetof(struct run_options, console_socket), "PATH",
-     "unix socket that gets the terminal"},
+    LAUNCH_FLAGS(struct run_options, launch),
     {"detach", 'd', FLAG_SWITCH, offsetof(struct run_options, detach), NULL, "do not wait for the container to end"},
     {"keep", 0, FLAG_SWITCH, offsetof(struct run_options, keep), NULL,
      "do not delete the container after it has ended"},
     {"no-subreaper", 0, FLAG_SWITCH, offsetof(struct run_options, no_subreaper), NULL,
      "accepted; hull is no subreaper"},
-    {"pid-file", 0, FLAG_TEXT, offsetof(struct run_options, pid_file), "FILE", "write the process id to FILE"},
-    {"no-pivot", 0, FLAG_SWITCH, offsetof(struct run_options, no_pivot), NULL, "accepted; a guest's root is its own"},
-    {"no-new-keyring", 0, FLAG_SWITCH, offsetof(struct run_options, no_new_keyring), NULL,
-     "accepted; a guest has its own keyrings"},
-    {"preserve-fds", 0, FLAG_NUMBER, offsetof(struct run_options, preserve_fds), "N", "only 0 is supported yet"},
     {0},
 };
 
@@ -162,19 +147,14 @@ static int stay(struct launch *launch, bool keep, struct error *err)
 static int run(const struct invocation *invocation, struct error *err)
 {
 	const struct run_options *options = invocation->options;
-	struct launch_options launching = {
-	    .global = invocation->global,
-	    .id = invocation->argv[0],
-	    .bundle = options->bundle,
-	    .pid_file = options->pid_file,
-	    .console_socket = options->console_socket,
-	    .preserve_fds = options->preserve_fds,
-	    .detached = options->detach,
-	    .start = true,
-	};
+	struct launch_options launching = launch_options_of(&options->launch);
 	struct launch made;
 	sigset_t forwarded;
 
+	launching.global = invocation->global;
+	launching.id = invocation->argv[0];
+	launching.detached = options->detach;
+	launching.start = true;
 	/* Blocked from the start, so that a signal that comes while the guest boots is passed on later. Those that
 	 * interrupt a launch are watched for by it. */
 	signals_forwarded(&forwarded);

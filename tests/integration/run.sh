@@ -17,6 +17,7 @@ core=(
 	"lifecycle 900"
 	"exec 900"
 	"terminal 900"
+	"pause 600"
 	"files 600"
 	"disks 600"
 	"sandbox 900"

@@ -16,7 +16,7 @@ import termios
 import time
 
 HULL, WORK = sys.argv[1], sys.argv[2]
-PATIENCE = 60
+PATIENCE = 30
 
 
 def result(good, what, detail=""):
@@ -119,8 +119,8 @@ class Person(Screen):
 
 
 def shell(person):
-    """At a prompt of the container's shell, with echo."""
-    person.expect(rb"[#$] $")
+    """At a prompt of the container's shell, with echo. It may ask where the cursor is, and needs no answer."""
+    person.expect(rb"[#$] (\x1b\[6n)?$")
 
 
 def ask(person, command, pattern):
@@ -134,8 +134,10 @@ def job_control(person, name):
     same(f"{name}: the window's size from the start", b"30 100", ask(person, "stty size", rb"(\d+ \d+)\r\n").group(1))
     ask(person, "trap 'echo window changed' WINCH", rb"\n")
     set_size(person.fd, 41, 111)
+    time.sleep(2)
     person.type("\n")
     person.expect(rb"window changed")
+    shell(person)
     same(f"{name}: the window's size follows", b"41 111", ask(person, "stty size", rb"(\d+ \d+)\r\n").group(1))
     person.type("sleep 100\n")
     person.expect(rb"sleep 100\r\n")
