@@ -276,7 +276,7 @@ class Engine(Screen):
     """Listens on a console socket, and gets a terminal there."""
 
     def __init__(self):
-        self.path = f"{WORK}/console-{os.urandom(60).hex()}.sock"
+        self.path = f"{WORK}/console-{os.urandom(4).hex()}.sock"
         folder = os.open(WORK, os.O_PATH)
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.listener.bind(f"/proc/self/fd/{folder}/{os.path.basename(self.path)}")

@@ -12,6 +12,8 @@ edit "$work/c" '.process.env += ["PS1=# "]'
 "$hull" run -d -b "$work/c" c </dev/null >/dev/null 2>&1
 python3 "$(dirname "$0")/terminal.py" "$hull" "$work"
 "$hull" delete --force c
+"$hull" delete --force person
+"$hull" delete --force console
 
 refused() { # DESCRIPTION PATTERN COMMAND...
 	local description=$1 pattern=$2 output
