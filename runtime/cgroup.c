@@ -108,36 +108,38 @@ static char *cgroup_of(pid_t pid, struct error *err)
 	return find_unified(text, err);
 }
 
-/* Hull's own cgroup has processes in it, and so can have no children with controllers: its parent is the place. */
+/* Hull's own cgroup has processes in it, and so can have no children with controllers: its parent is the place. What
+ * leads up in path ends at the parent. */
 static int locate_relative(const char *path, struct cgroup_place *place, struct error *err)
 {
-	cleanup_free char *own = cgroup_of(0, err), *joined = NULL;
+	cleanup_free char *own = cgroup_of(0, err);
+	char *below = cgroup_clean_path(path), *joined = NULL;
 
+	if (own && below) {
+		*last_slash(own, strlen(own)) = '\0';
+		if (asprintf(&joined, "%s%s", own, below) < 0)
+			joined = NULL;
+	}
+	free(below);
+	free(place->path);
+	place->path = joined;
 	if (!own)
 		return -1;
-	*last_slash(own, strlen(own)) = '\0';
-	if (asprintf(&joined, "%s/%s", own, path) < 0)
-		return error_set(err, ENOMEM, "copy a path");
-	place->path = cgroup_clean_path(joined);
-	return place->path ? 0 : error_set(err, ENOMEM, "copy a path");
+	return joined ? 0 : error_set(err, ENOMEM, "copy a path");
 }
 
 static int locate_in_files(const char *path, const char *id, struct cgroup_place *place, struct error *err)
 {
-	cleanup_free char *clean = path ? cgroup_clean_path(path) : NULL;
-
 	if (!path)
 		return locate_relative(id, place, err);
-	if (!clean)
-		return error_set(err, ENOMEM, "copy a path");
-	if (strcmp(clean, "/") == 0)
-		return error_set(err, EINVAL, "linux.cgroupsPath: \"%s\" is the root of all cgroups", path);
-	if (strlen(clean) + sizeof(CGROUP_MOUNT) >= PATH_MAX)
+	if (strlen(path) + sizeof(CGROUP_MOUNT) >= PATH_MAX)
 		return error_set(err, ENAMETOOLONG, "linux.cgroupsPath: too long");
-	if (*path != '/')
-		return locate_relative(clean, place, err);
-	place->path = take_pointer(clean);
-	return 0;
+	place->path = cgroup_clean_path(path);
+	if (!place->path)
+		return error_set(err, ENOMEM, "copy a path");
+	if (strcmp(place->path, "/") == 0)
+		return error_set(err, EINVAL, "linux.cgroupsPath: \"%s\" is the root of all cgroups", path);
+	return *path == '/' ? 0 : locate_relative(path, place, err);
 }
 
 static int locate_scope(const char *path, const char *id, bool rootless, struct cgroup_place *place, struct error *err)
@@ -260,9 +262,10 @@ static int make_directories(int mount, const char *path, size_t *new_from, struc
 /* Removes the directories of path beyond its first `keep` bytes, the deepest first. */
 static void remove_new(int mount, const char *path, size_t keep)
 {
-	cleanup_free char *copy = strdup(path);
+	char copy[PATH_MAX];
 
-	while (copy && strlen(copy) > keep) {
+	snprintf(copy, sizeof(copy), "%s", path);
+	while (strlen(copy) > keep) {
 		unlinkat(mount, copy + 1, AT_REMOVEDIR);
 		*last_slash(copy, strlen(copy)) = '\0';
 	}

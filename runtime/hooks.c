@@ -175,14 +175,14 @@ static void close_pipes(int pipes[3][2])
 static int start(const json_t *hook, int pipes[3][2], struct running *running, struct error *err)
 {
 	const char *path = json_string_value(json_object_get(hook, "path"));
-	cleanup_free char **args = make_words(json_object_get(hook, "args"), path);
-	cleanup_free char **env = make_words(json_object_get(hook, "env"), NULL);
 	const int streams[3] = {pipes[0][0], pipes[1][1], pipes[2][1]};
+	char **args = make_words(json_object_get(hook, "args"), path);
+	char **env = make_words(json_object_get(hook, "env"), NULL);
 	int code;
 
-	if (!args || !env)
-		return error_set(err, ENOMEM, "start `%s`", path);
-	code = spawn_hook(path, args, env, streams, &running->pid);
+	code = args && env ? spawn_hook(path, args, env, streams, &running->pid) : ENOMEM;
+	free(args);
+	free(env);
 	if (code)
 		return error_set(err, code, "fork/exec %s: %s", path, strerror(code));
 	running->pidfd = (int)syscall(SYS_pidfd_open, running->pid, 0);

@@ -44,30 +44,45 @@ int kernel_log_print_file(const struct container *container, const char *name, s
 	return n < 0 ? error_set_errno(err, "read file `%s` of container %s", name, container->id) : 0;
 }
 
+/* In pieces, because what the answer holds is not to be changed. */
+static int print_text(const char *text, struct error *err)
+{
+	char piece[4097];
+
+	for (size_t left = strlen(text), size; left > 0; left -= size, text += size) {
+		size = left < sizeof(piece) - 1 ? left : sizeof(piece) - 1;
+		memcpy(piece, text, size);
+		piece[size] = '\0';
+		make_printable(piece, size);
+		if (output_text(piece, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 /* Prints what has come since *next. Returns 1 when there was something, 0, or -1. */
 static int print_news(const struct container *container, struct attachment *attachment, uint64_t *next,
 		      struct error *err)
 {
-	cleanup_free char *order = NULL, *text = NULL;
+	cleanup_free char *order = NULL;
+	const char *text;
 	json_t *answer;
 	json_int_t number;
+	int result = 0;
 
 	if (asprintf(&order, "{\"order\":\"kernel-log\",\"id\":\"%s\",\"from\":%" PRIu64 "}", container->id, *next) < 0)
 		return error_set(err, ENOMEM, "make an order");
 	watch_set_timeout(&attachment->watch, TIMEOUT_SECONDS);
 	if (agent_order(attachment->agent, &attachment->watch, order, strlen(order), &answer, err) < 0)
 		return -1;
-	text = strdup(
-	    json_is_string(json_object_get(answer, "text")) ? json_string_value(json_object_get(answer, "text")) : "");
+	text = json_string_value(json_object_get(answer, "text"));
 	number = json_integer_value(json_object_get(answer, "next"));
+	if (text && number > 0 && (uint64_t)number > *next) {
+		*next = (uint64_t)number;
+		result = print_text(text, err) < 0 ? -1 : 1;
+	}
 	json_decref(answer);
-	if (!text)
-		return error_set(err, ENOMEM, "copy the kernel's log");
-	if (number <= 0 || (uint64_t)number <= *next)
-		return 0;
-	*next = (uint64_t)number;
-	make_printable(text, strlen(text));
-	return output_text(text, err) < 0 ? -1 : 1;
+	return result;
 }
 
 static int print_live(const struct container *container, bool follow, struct error *err)
