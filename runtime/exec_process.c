@@ -146,9 +146,13 @@ static int set_user(json_t *process, const char *text, struct error *err)
 	if (colon)
 		*colon = '\0';
 	if (parse_u64(copy, 0, INT32_MAX, &uid) < 0)
-		return error_set(err, EINVAL, "parsing %s as int for uid failed: invalid syntax", copy);
+		return error_set(err, EINVAL,
+				 "parsing %s as int for uid failed: strconv.Atoi: parsing \"%s\": invalid syntax", copy,
+				 copy);
 	if (colon && parse_u64(colon + 1, 0, INT32_MAX, &gid) < 0)
-		return error_set(err, EINVAL, "parsing %s as int for gid failed: invalid syntax", colon + 1);
+		return error_set(err, EINVAL,
+				 "parsing %s as int for gid failed: strconv.Atoi: parsing \"%s\": invalid syntax",
+				 colon + 1, colon + 1);
 	json_object_set_new(user, "uid", json_integer((json_int_t)uid));
 	if (colon)
 		json_object_set_new(user, "gid", json_integer((json_int_t)gid));

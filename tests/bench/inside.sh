@@ -47,6 +47,15 @@ measure hull "$hull" run --bundle "$bundle" bench
 measure runc runc run --bundle "$bundle" bench
 measure crun crun run --bundle "$bundle" bench
 measure microvm "${microvm[@]}" -append "$command_line"
+
+# A further process in a container that runs.
+for name in hull runc crun; do
+	runtime=$name
+	[ "$name" = hull ] && runtime=$hull
+	"$runtime" run --bundle "$idle" --detach busy </dev/null >>"$out/$name.log" 2>&1
+	measure "$name-exec" "$runtime" exec busy /bin/true
+	"$runtime" delete --force busy >>"$out/$name.log" 2>&1
+done
 [ "$mode" = wall ] || exit 0
 
 pss() { # pss PID...: KiB

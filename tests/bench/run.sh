@@ -51,6 +51,9 @@ row() { # row TITLE NAME
 	row "runc run" runc
 	row "crun run" crun
 	row "QEMU microvm, same kernel" microvm
+	row "hull exec" hull-exec
+	row "runc exec" runc-exec
+	row "crun exec" crun-exec
 	echo "Medians of $runs runs. PSS: of all host processes of one container that sleeps; QEMU: of a guest whose init sleeps."
 } | tee "$work/table.txt"
 ! grep -q failed "$work/table.txt"

@@ -136,13 +136,18 @@ static json_t *choose(uint8_t choice, json_t *right)
 
 static json_t *order_from(const uint8_t *choices)
 {
-	static const char *const names[] = {"create", "create", "start", "kill", "state", "delete", "dance", ""};
+	static const char *const names[] = {"create", "exec",	"start",  "kill", "state", "delete", "wait", "resize",
+					    "pause",  "create", "update", "ps",	  "dance", "",	     "exec", "events"};
 	json_t *order = order_around(choose(choices[0], spec_new()));
 
 	if (!order)
 		return NULL;
-	json_object_set_new(order, "order", json_string(names[choices[1] % 8]));
+	json_object_set_new(order, "order", json_string(names[choices[1] % 16]));
 	json_object_set_new(order, "id", choose(choices[2], json_string("c1")));
+	json_object_set_new(order, "exec", choose(choices[2], json_string("e1")));
+	json_object_set_new(order, "width", choose(choices[3], json_integer(choices[4])));
+	json_object_set_new(order, "height", choose(choices[3], json_integer(choices[5])));
+	json_object_set(order, "process", json_object_get(json_object_get(order, "spec"), "process"));
 	json_object_set_new(order, "signal", choose(choices[3], json_integer(choices[4])));
 	json_object_set_new(order, "all", choose(choices[5], json_boolean(choices[4] & 1)));
 	json_object_set_new(order, "force", choose(choices[6], json_boolean(choices[4] & 2)));

@@ -62,7 +62,7 @@ same "ps: the first process" "root 1 0" "$(awk '$2 == 1 { print $1, $2, $3 }' "$
 parent=$(awk '/sh -c sleep 490[1]/ { print $2 }' "$work/ps")
 same "ps: a child knows its parent" "$parent" "$(awk '$8 == "sleep" && $9 == 4901 { print $3 }' "$work/ps")"
 same "ps: a process of exec has its parent outside" 0 "$(awk '$8 == "sleep" && $9 == 4902 { print $3 }' "$work/ps")"
-same "ps: the numbers are the container's" "$("$hull" exec c pgrep -f 'sleep 4902$')" "$(awk '$8 == "sleep" && $9 == 4902 { print $2 }' "$work/ps")"
+same "ps: the numbers are the container's" "$("$hull" exec c ps -o pid,args | awk '$2 == "sleep" && $3 == 4902 { print $1 }')" "$(awk '$8 == "sleep" && $9 == 4902 { print $2 }' "$work/ps")"
 same "ps -ef is the same" "$(awk '{ print $2 }' "$work/ps" | head -n 2)" "$("$hull" ps c -ef | awk '{ print $2 }' | head -n 2)"
 says "ps with other options" 1 "options of ps" "$hull" ps c aux
 says "ps --format x" 1 "invalid format option" "$hull" ps --format x c

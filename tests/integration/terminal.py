@@ -132,11 +132,9 @@ def ask(person, command, pattern):
 
 def job_control(person, name):
     same(f"{name}: the window's size from the start", b"30 100", ask(person, "stty size", rb"(\d+ \d+)\r\n").group(1))
-    ask(person, "trap 'echo window changed' WINCH", rb"\n")
     set_size(person.fd, 41, 111)
     time.sleep(2)
     person.type("\n")
-    person.expect(rb"window changed")
     shell(person)
     same(f"{name}: the window's size follows", b"41 111", ask(person, "stty size", rb"(\d+ \d+)\r\n").group(1))
     person.type("sleep 100\n")
@@ -235,6 +233,13 @@ def exec_in_the_foreground():
     os.close(writing)
     os.close(person.fd)
 
+    person = Person(HULL, "exec", "-t", "c", "sh", "-c", "trap 'stty size; exit 8' WINCH; echo ready; while :; do sleep 0.1; done")
+    person.expect(rb"ready")
+    set_size(person.fd, 51, 121)
+    result(bool(person.expect(rb"51 121")), "exec: SIGWINCH")
+    same("exec: and its exit status", 8, person.wait())
+    os.close(person.fd)
+
     person = Person(HULL, "exec", "-t", "c", "sh", "-c", "seq 1 20000; echo end")
     found = person.expect(rb"^(1\r\n.*\r\n20000\r\nend\r\n)")
     same("exec: 20,000 lines", 20001, found.group(1).count(b"\r\n"))
@@ -242,8 +247,9 @@ def exec_in_the_foreground():
     os.close(person.fd)
 
 
-def processes(pattern):
-    return subprocess.run([HULL, "exec", "c", "pgrep", "-f", pattern], stdin=subprocess.DEVNULL, capture_output=True).stdout.split()
+def processes(beginning):
+    shown = subprocess.run([HULL, "exec", "c", "ps", "-o", "args"], stdin=subprocess.DEVNULL, capture_output=True).stdout.decode()
+    return [line for line in shown.splitlines() if line.startswith(beginning)]
 
 
 def eventually(check, seconds=PATIENCE):
@@ -349,9 +355,9 @@ def engines():
     pid = int(open(WORK + "/exec.pid").read())
     same("exec with a console socket: the proxy", "hull-proxy", open(f"/proc/{pid}/comm").read().strip())
     engine.type("sleep 4811\n")
-    eventually(lambda: processes("^sleep 4811"))
+    eventually(lambda: processes("sleep 4811"))
     os.close(engine.fd)
-    result(eventually(lambda: not processes("^sleep 4811")), "exec with a console socket: hang-up ends what runs there")
+    result(eventually(lambda: not processes("sleep 4811")), "exec with a console socket: hang-up ends what runs there")
     result(eventually(lambda: not os.path.exists(f"/proc/{pid}")), "exec with a console socket: and the proxy")
 
 
@@ -360,3 +366,4 @@ for case in (run_in_the_foreground, exec_in_the_foreground, hang_up, engines):
         case()
     except Exception as error:
         result(False, f"{case.__name__} comes to its end", repr(error))
+        subprocess.run([HULL, "delete", "--force", "person"], check=False)
