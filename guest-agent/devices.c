@@ -198,14 +198,26 @@ int devices_make(int root, const struct devices *devices, int source, struct err
 	return 0;
 }
 
-int devices_make_sources(int directory, const struct devices *devices, struct error *err)
+static int make_source(int directory, const struct device *device, size_t index, const struct id_maps *maps)
+{
+	uint32_t uid, gid;
+	char name[24];
+
+	snprintf(name, sizeof(name), "%zu", index);
+	if (mknodat(directory, name, device->mode, device->number) < 0)
+		return -1;
+	if ((device->uid == 0 && device->gid == 0) || id_map_outside(&maps->users, device->uid, &uid) < 0 ||
+	    id_map_outside(&maps->groups, device->gid, &gid) < 0)
+		return 0;
+	return fchownat(directory, name, uid, gid, AT_SYMLINK_NOFOLLOW);
+}
+
+int devices_make_sources(int directory, const struct devices *devices, const struct id_maps *maps, struct error *err)
 {
 	for (size_t i = 0; i < devices->n; i++) {
 		const struct device *device = &devices->list[i];
-		char name[24];
 
-		snprintf(name, sizeof(name), "%zu", i);
-		if (!S_ISFIFO(device->mode) && mknodat(directory, name, device->mode, device->number) < 0)
+		if (!S_ISFIFO(device->mode) && make_source(directory, device, i, maps) < 0)
 			return error_set_errno(err, "make device node %s", device->path);
 	}
 	return 0;

@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "common/error.h"
+#include "guest-agent/id_maps.h"
 
 struct device {
 	char *path;  /* clean, absolute */
@@ -38,5 +39,6 @@ bool devices_named(const json_t *array, const char *path);
  * `source`, a directory filled by devices_make_sources, take their place: nodes cannot be made in a user namespace. */
 int devices_make(int root, const struct devices *devices, int source, struct error *err);
 
-/* Makes a node for each device in a directory of the agent's own, named by its index. */
-int devices_make_sources(int directory, const struct devices *devices, struct error *err);
+/* Makes a node for each device in a directory of the agent's own, named by its index. Owners that the spec gives are
+ * mapped; others are the agent's, which is nobody inside, as are the host's nodes under runc. */
+int devices_make_sources(int directory, const struct devices *devices, const struct id_maps *maps, struct error *err);

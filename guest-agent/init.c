@@ -271,6 +271,8 @@ static int prepare(struct plan *plan, const char *id, char *program, size_t room
 	if (user_namespace_wanted(plan)) {
 		if (user_namespace_enter(CHANNEL, err) < 0)
 			return -1;
+		if (plan->namespaces.use[NAMESPACE_IPC] == NAMESPACE_OWN && unshare(CLONE_NEWIPC) < 0)
+			return error_set_errno(err, "make an ipc namespace");
 	} else if (limits_set_oom_score(&plan->process, 0, err) < 0 ||
 		   schedule_apply(&plan->process.schedule, 0, err) < 0) {
 		return -1;

@@ -147,7 +147,7 @@ static uint64_t clone_flags(const struct plan_namespaces *namespaces, bool machi
 		if (namespaces->use[kind] == NAMESPACE_OWN)
 			flags |= kinds[kind].flag;
 	if (namespaces->use[NAMESPACE_USER] == NAMESPACE_OWN)
-		return flags | CLONE_NEWUSER;
+		return (flags | CLONE_NEWUSER) & ~(uint64_t)CLONE_NEWIPC;
 	return machine_network ? flags & ~(uint64_t)CLONE_NEWNET : flags;
 }
 

@@ -48,7 +48,8 @@ int namespaces_read(struct plan_namespaces *namespaces, const json_t *list, cons
  * other container's first process. machine_network: an own network is the machine's, because nobody has had it yet.
  * *pidfd is set in the parent. The mount namespace is always a new one; that of the cgroup is the child's to make once
  * it is in its cgroup. A user namespace of its own wants a network of its own as well, or its root could not even bind
- * a low port; the child has no ids in it until they are mapped. Returns -1 with err in the parent.
+ * a low port; the child has no ids in it until they are mapped, and makes its ipc namespace after that: the message
+ * queues' directory belongs to whoever makes it. Returns -1 with err in the parent.
  */
 pid_t namespaces_fork(const struct plan_namespaces *namespaces, const int joined[NAMESPACE_SHAREABLE],
 		      bool machine_network, int cgroup, int *pidfd, struct error *err);

@@ -53,7 +53,7 @@ int user_namespace_prepare(struct plan *plan, unsigned number, struct error *err
 	directory = open(plan->device_source, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (directory < 0)
 		return error_set_errno(err, "open %s", plan->device_source);
-	return devices_make_sources(directory, &plan->devices, err);
+	return devices_make_sources(directory, &plan->devices, &plan->id_maps, err);
 }
 
 int user_namespace_begin(const struct plan *plan, pid_t pid, int channel, struct error *err)
