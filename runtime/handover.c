@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,15 +19,16 @@ int handover_connect(const char *path, const char *what, struct error *err)
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	cleanup_close int folder = -1;
-	cleanup_free char *copy = strdup(path);
-	char *slash = copy ? strrchr(copy, '/') : NULL;
+	const char *slash = strrchr(path, '/');
 	const char *name = slash ? slash + 1 : path;
+	char before[PATH_MAX];
 
-	if (fd < 0 || !copy)
+	if (fd < 0)
 		return error_set_errno(err, "make a socket");
-	if (slash)
-		slash[slash == copy] = '\0';
-	folder = open(slash ? copy : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if ((size_t)snprintf(before, sizeof(before), "%.*s", slash ? (int)(slash + 1 - path) : 0, path) >=
+	    sizeof(before))
+		return error_set(err, ENAMETOOLONG, "%s `%s`: name too long", what, path);
+	folder = open(slash ? before : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (folder < 0)
 		return error_set_errno(err, "%s `%s`", what, path);
 	if ((size_t)snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", folder, name) >=

@@ -40,6 +40,15 @@ static int reopen_fifo(int fd)
 	return reopen(fd);
 }
 
+/* A job in the background would be stopped when it reads its terminal. The VMM, in a session of its own, would get what
+ * is typed for the shell: such a terminal has nothing to read. */
+static bool is_in_background(int fd)
+{
+	pid_t foreground = tcgetpgrp(fd);
+
+	return foreground > 0 && foreground != getpgrp();
+}
+
 static int take_one(int fd, int *taken, struct error *err)
 {
 	struct stat status;
@@ -48,6 +57,8 @@ static int take_one(int fd, int *taken, struct error *err)
 	if (fstat(fd, &status) < 0)
 		return errno == EBADF ? 0 : error_set_errno(err, "stat descriptor %d", fd);
 	if (S_ISCHR(status.st_mode) && status.st_rdev == NULL_DEVICE)
+		return 0;
+	if (fd == STDIN_FILENO && S_ISCHR(status.st_mode) && is_in_background(fd))
 		return 0;
 	if (S_ISFIFO(status.st_mode))
 		*taken = reopen_fifo(fd);

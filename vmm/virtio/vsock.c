@@ -702,13 +702,14 @@ static bool is_delivered(struct vsock *vsock)
 	return true;
 }
 
-/* The reader of a process that a signal ended, or of an order's answer, is not waited for without end; a reader of an
- * ordinary process's output is. */
+/* The reader of a process that a signal ended (as the machine's end does to those beside the container's own), or of an
+ * order's answer, is not waited for without end; a reader of an ordinary process's output is. */
 static void drop_if_stalled(struct vsock_connection *connection)
 {
 	struct stream *stream = &connection->stream;
 
-	if (!stream->buffered || (connection->kind == CONNECTION_STREAM && connection->vsock->exit_status <= 128))
+	if (!stream->buffered ||
+	    (connection->kind == CONNECTION_STREAM && !connection->owner && connection->vsock->exit_status <= 128))
 		return;
 	if (stream->delivered != connection->stall_seen)
 		connection->stalled = 0;
@@ -767,8 +768,7 @@ static void tell_drained(struct vsock *vsock)
 
 	while (vsock->stream_ended) {
 		vsock->stream_ended = false;
-		TAILQ_FOREACH(request, &vsock->drains, link)
-		{
+		for (request = TAILQ_FIRST(&vsock->drains); request; request = TAILQ_NEXT(request, link)) {
 			if (is_port_in_use(vsock, request->port))
 				continue;
 			vsock_drain_cancel(request);
@@ -855,8 +855,7 @@ static bool is_port_in_use(struct vsock *vsock, uint32_t port)
 {
 	struct vsock_connection *connection;
 
-	TAILQ_FOREACH(connection, &vsock->connections, all)
-	{
+	for (connection = TAILQ_FIRST(&vsock->connections); connection; connection = TAILQ_NEXT(connection, all)) {
 		if (connection->kind == CONNECTION_STREAM && connection->host_port == port)
 			return true;
 	}
@@ -1289,8 +1288,7 @@ void vsock_drop_streams(struct virtio_device *device, const void *owner)
 		if (registration->owner == owner)
 			registration_free(vsock, registration);
 	}
-	TAILQ_FOREACH(connection, &vsock->connections, all)
-	{
+	for (connection = TAILQ_FIRST(&vsock->connections); connection; connection = TAILQ_NEXT(connection, all)) {
 		if (connection->kind == CONNECTION_STREAM && connection->owner == owner)
 			connection->dropped = vsock->dropping = true;
 	}
