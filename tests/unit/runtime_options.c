@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/machine.h"
@@ -21,12 +22,14 @@ struct values {
 	bool force;
 	const char *bundle;
 	unsigned count;
+	struct flag_list names;
 };
 
 static const struct flag flags[] = {
     {"force", 'f', FLAG_SWITCH, offsetof(struct values, force), NULL, ""},
     {"bundle", 'b', FLAG_TEXT, offsetof(struct values, bundle), "DIR", ""},
     {"count", 0, FLAG_NUMBER, offsetof(struct values, count), "N", ""},
+    {"name", 'n', FLAG_LIST, offsetof(struct values, names), "NAME", ""},
     {0},
 };
 
@@ -53,6 +56,24 @@ static struct outcome parse(enum options_order order, ...)
 	outcome.result =
 	    options_parse(flags, order, &outcome.argc, outcome.argv, &outcome.values, &outcome.help, &outcome.err);
 	return outcome;
+}
+
+static void test_list(void **state)
+{
+	struct outcome o;
+
+	(void)state;
+	o = parse(OPTIONS_FIRST, "-n", "a", "--name=b,c", "-n=", "id", "-n", "d", NULL);
+	assert_int_equal(o.result, 0);
+	assert_int_equal(o.values.names.n, 3);
+	assert_string_equal(o.values.names.items[0], "a");
+	assert_string_equal(o.values.names.items[1], "b,c");
+	assert_string_equal(o.values.names.items[2], "");
+	assert_int_equal(o.argc, 3);
+	assert_string_equal(o.argv[1], "-n");
+	free(o.values.names.items);
+	o = parse(OPTIONS_FIRST, "-n", NULL);
+	assert_int_equal(o.result, -1);
 }
 
 static void test_flag_forms(void **state)
@@ -208,9 +229,9 @@ static void test_timestamps(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_flag_forms), cmocka_unit_test(test_order), cmocka_unit_test(test_bad_flags),
-	    cmocka_unit_test(test_signals),    cmocka_unit_test(test_sizes), cmocka_unit_test(test_results),
-	    cmocka_unit_test(test_timestamps),
+	    cmocka_unit_test(test_list),      cmocka_unit_test(test_flag_forms), cmocka_unit_test(test_order),
+	    cmocka_unit_test(test_bad_flags), cmocka_unit_test(test_signals),	 cmocka_unit_test(test_sizes),
+	    cmocka_unit_test(test_results),   cmocka_unit_test(test_timestamps),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
