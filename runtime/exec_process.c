@@ -132,27 +132,29 @@ static json_t *object_of(json_t *object, const char *name)
 	return member;
 }
 
+static int parse_id(const char *text, size_t length, const char *what, uint64_t *id, struct error *err)
+{
+	char copy[32];
+
+	snprintf(copy, sizeof(copy), "%.*s", (int)(length < sizeof(copy) ? length : sizeof(copy)), text);
+	if (parse_u64(copy, 0, INT32_MAX, id) == 0)
+		return 0;
+	return error_set(err, EINVAL,
+			 "parsing %.*s as int for %s failed: strconv.Atoi: parsing \"%.*s\": invalid syntax",
+			 (int)length, text, what, (int)length, text);
+}
+
 /* UID[:GID] */
 static int set_user(json_t *process, const char *text, struct error *err)
 {
-	cleanup_free char *copy = strdup(text);
 	json_t *user = object_of(process, "user");
+	const char *colon = strchr(text, ':');
 	uint64_t uid, gid;
-	char *colon;
 
-	if (!copy)
-		return out_of_memory(err);
-	colon = strchr(copy, ':');
-	if (colon)
-		*colon = '\0';
-	if (parse_u64(copy, 0, INT32_MAX, &uid) < 0)
-		return error_set(err, EINVAL,
-				 "parsing %s as int for uid failed: strconv.Atoi: parsing \"%s\": invalid syntax", copy,
-				 copy);
-	if (colon && parse_u64(colon + 1, 0, INT32_MAX, &gid) < 0)
-		return error_set(err, EINVAL,
-				 "parsing %s as int for gid failed: strconv.Atoi: parsing \"%s\": invalid syntax",
-				 colon + 1, colon + 1);
+	if (parse_id(text, strcspn(text, ":"), "uid", &uid, err) < 0)
+		return -1;
+	if (colon && parse_id(colon + 1, strlen(colon + 1), "gid", &gid, err) < 0)
+		return -1;
 	json_object_set_new(user, "uid", json_integer((json_int_t)uid));
 	if (colon)
 		json_object_set_new(user, "gid", json_integer((json_int_t)gid));
