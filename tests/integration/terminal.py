@@ -160,6 +160,7 @@ def job_control(person, name):
     result(bool(ask(person, "", rb"Done")), f"{name}: a job in the background ends")
     person.type("cat\n")
     person.expect(rb"cat\r\n")
+    time.sleep(1)
     person.type("line\n")
     result(bool(person.expect(rb"line\r\nline\r\n")), f"{name}: lines are echoed and edited")
     person.type("\x04")
