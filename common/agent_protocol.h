@@ -37,6 +37,8 @@
  *           ends. "namespaces": {"pid"|"network"|"ipc"|"uts": ID|null}, which of its
  *           namespaces are those of another container, which must live; the spec's own list says the rest.
  *
+ *           A socket of the host is {"socket": {"uid", "gid", "mode"}} in mounts, in the place of an export.
+ *
  *           "disks": [{"serial": TEXT, "rootfs": true | "mount": INDEX | "device": INDEX | "name": NAME}...], disks of
  * the machine (virtio-blk) by serial number: the root file system is on it (rootfs is absent then); it is the source of
  * spec.mounts[INDEX]; it is what spec.linux.devices[INDEX] and the rules about that mean; or it is to be the device
@@ -47,18 +49,20 @@
  *   kill    {"order":"kill", "id": ID, "signal": N, "all": BOOL}
  *   state   {"order":"state", "id": ID}
  *           Answer: "status": "created"|"running"|"stopped", "pid", and "exitStatus" when stopped.
+ *   sockets {"order":"sockets", "id": ID, "connection": N, "port": P}
+ *           Answered when a process of the container connects to one of its sockets of the host: "socket", the index in
+ *           spec.mounts, and "connection", a number. The next such order says at which port the host's end is to be had
+ *           (0: there is none); connection 0 says nothing. Refused with ESRCH when the container has ended.
+ *
  *   delete  {"order":"delete", "id": ID, "force": BOOL}
  *   update  {"order":"update", "id": ID, "resources": <linux.resources>}
  *           Sets the limits of a container again: all that hold from now on, not only those that change.
  *   stats   {"order":"stats", "id": ID}
- *           Answer: "data", what the container uses, in the shape of the data of runc's `events --stats`; where there is
- *           no limit, a real number.
- *   events  {"order":"events", "id": ID, "oomKills": N}
- *           Answered when the kernel has killed more than N processes of the container for want of memory, or when the
- *           container has ended: "oomKills", how many, and "ended".
- *   kernel-log {"order":"kernel-log", "id": ID, "from": N}
- *           Answer: "text", the lines of the guest kernel's log from sequence number N on, as many as one answer holds,
- *           and "next", the number to go on from.
+ *           Answer: "data", what the container uses, in the shape of the data of runc's `events --stats`; where there
+ * is no limit, a real number. events  {"order":"events", "id": ID, "oomKills": N} Answered when the kernel has killed
+ * more than N processes of the container for want of memory, or when the container has ended: "oomKills", how many, and
+ * "ended". kernel-log {"order":"kernel-log", "id": ID, "from": N} Answer: "text", the lines of the guest kernel's log
+ * from sequence number N on, as many as one answer holds, and "next", the number to go on from.
  *
  *   exec    {"order":"exec", "id": ID, "exec": NAME, "process": <a process.json>, "cgroup": PATH,
  *            "stdio": {"stdin": PORT|null, "stdout": PORT|null, "stderr": PORT|null}}

@@ -28,6 +28,7 @@
 #include "guest-agent/oom.h"
 #include "guest-agent/places.h"
 #include "guest-agent/processes.h"
+#include "guest-agent/sockets.h"
 #include "guest-agent/stdio.h"
 #include "guest-agent/user_namespace.h"
 
@@ -68,6 +69,7 @@ struct container {
 	bool deleting;	      /* as soon as settled */
 	struct freezer freezer;
 	struct execs execs; /* processes beside its own one */
+	struct sockets sockets;
 	struct answer answer;
 	struct answer waiting; /* for its end */
 	struct answer gone;    /* CREATING: to a delete order */
@@ -126,6 +128,7 @@ static void container_free(struct container *container)
 	unlink_container(container);
 	connection_release(&container->tie);
 	freezer_release(&container->freezer);
+	sockets_close(&container->sockets);
 	execs_free(&container->execs);
 	close_channel(container);
 	stop_watching_cgroup(container);
@@ -351,6 +354,7 @@ static void init_ended(struct container *container, int status)
 	 */
 	stdio_finish(&container->stdio, WIFSIGNALED(status));
 	container->state = STOPPED;
+	sockets_close(&container->sockets);
 	execs_lose_patience(&container->execs);
 	settle_if_drained(container);
 }
@@ -498,6 +502,8 @@ static int make(struct container *container, struct error *err)
 	    delegate_cgroup(container, err) < 0)
 		return -1;
 	id_map_outside(&container->plan->id_maps.users, container->plan->process.uid, &owner);
+	if (sockets_open(&container->sockets, container->plan, container->number, err) < 0)
+		return -1;
 	status = stdio_open(&container->stdio, container->plan->process.terminal ? no_streams : container->plan->stdio,
 			    owner, stdio, err);
 	if (status == 0)
@@ -749,6 +755,13 @@ int container_events(struct order *order, struct answer *answer, struct error *e
 	answer_ok(answer,
 		  json_pack("{s:I, s:b}", "oomKills", (json_int_t)figures_oom_kills(container->cgroup), "ended", 1));
 	return 0;
+}
+
+int container_sockets(struct order *order, struct answer *answer, struct error *err)
+{
+	struct container *container = find_or_refuse(order, err);
+
+	return container ? sockets_order(&container->sockets, order, answer, err) : -1;
 }
 
 /* Its creator may have been killed; nothing of it must appear after the answer. */

@@ -38,11 +38,12 @@ static int kernel_log(struct order *order, struct answer *answer, struct error *
 }
 
 static int (*const carry_out[])(struct order *order, struct answer *answer, struct error *err) = {
-    [ORDER_CREATE] = container_create, [ORDER_START] = container_start,	  [ORDER_KILL] = container_kill,
-    [ORDER_STATE] = container_state,   [ORDER_DELETE] = container_delete, [ORDER_EXEC] = container_exec,
-    [ORDER_WAIT] = container_wait,     [ORDER_RESIZE] = container_resize, [ORDER_PAUSE] = container_pause,
-    [ORDER_RESUME] = container_resume, [ORDER_PS] = container_ps,	  [ORDER_UPDATE] = container_update,
-    [ORDER_STATS] = container_stats,   [ORDER_EVENTS] = container_events, [ORDER_KERNEL_LOG] = kernel_log,
+    [ORDER_CREATE] = container_create,	 [ORDER_START] = container_start,   [ORDER_KILL] = container_kill,
+    [ORDER_STATE] = container_state,	 [ORDER_DELETE] = container_delete, [ORDER_EXEC] = container_exec,
+    [ORDER_WAIT] = container_wait,	 [ORDER_RESIZE] = container_resize, [ORDER_PAUSE] = container_pause,
+    [ORDER_RESUME] = container_resume,	 [ORDER_PS] = container_ps,	    [ORDER_UPDATE] = container_update,
+    [ORDER_STATS] = container_stats,	 [ORDER_EVENTS] = container_events, [ORDER_KERNEL_LOG] = kernel_log,
+    [ORDER_SOCKETS] = container_sockets,
 };
 
 static void handle_order(json_t *json, struct answer *answer)

@@ -308,9 +308,18 @@ static int set_bind_options(int tree, const struct plan_mount *mount)
 	return set_tree_options(tree, options);
 }
 
+static int open_socket(const struct plan_socket *socket, struct error *err)
+{
+	int tree = open_tree(AT_FDCWD, socket->path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+
+	return tree < 0 ? error_set_errno(err, "open the socket's stand-in") : tree;
+}
+
 static int mount_bind(int root, const struct plan_mount *mount, struct error *err)
 {
-	cleanup_close int tree = mount_open_export(mount->exported, mount->options.flags & MS_REC, err);
+	cleanup_close int tree = mount->is_socket
+				     ? open_socket(&mount->socket, err)
+				     : mount_open_export(mount->exported, mount->options.flags & MS_REC, err);
 	cleanup_close int target = -1;
 	struct stat status;
 
@@ -371,7 +380,8 @@ static int make_one(int root, const struct plan_mount *mount, struct late_mounts
 {
 	if (mount->options.flags & MS_REMOUNT)
 		return remount(root, mount, err);
-	return mount->exported ? mount_bind(root, mount, err) : mount_filesystem(root, mount, late, err);
+	return mount->exported || mount->is_socket ? mount_bind(root, mount, err)
+						   : mount_filesystem(root, mount, late, err);
 }
 
 int mounts_make(int root, const struct plan *plan, struct late_mounts *late, struct error *err)

@@ -106,6 +106,24 @@ static int parse_kernel_log(json_t *json, struct order *order, struct error *err
 	return 0;
 }
 
+static int parse_optional(const json_t *json, const char *name, uint32_t *number, struct error *err)
+{
+	const json_t *value = json_object_get(json, name);
+	uint64_t wide = 0;
+
+	if (value && (spec_get_u64(value, &wide) < 0 || wide >= UINT32_MAX))
+		return error_set(err, EINVAL, "sockets: %s must be a number", name);
+	*number = (uint32_t)wide;
+	return 0;
+}
+
+static int parse_sockets(json_t *json, struct order *order, struct error *err)
+{
+	if (parse_optional(json, "connection", &order->connection, err) < 0)
+		return -1;
+	return parse_optional(json, "port", &order->port, err);
+}
+
 static const struct {
 	const char *name;
 	enum order_kind kind;
@@ -126,6 +144,7 @@ static const struct {
     {"stats", ORDER_STATS, parse_nothing},
     {"events", ORDER_EVENTS, parse_events},
     {"kernel-log", ORDER_KERNEL_LOG, parse_kernel_log},
+    {"sockets", ORDER_SOCKETS, parse_sockets},
 };
 
 int order_parse(json_t *json, struct order *order, struct error *err)

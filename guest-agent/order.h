@@ -26,6 +26,7 @@ enum order_kind {
 	ORDER_STATS,
 	ORDER_EVENTS,
 	ORDER_KERNEL_LOG,
+	ORDER_SOCKETS,
 	ORDER_KINDS,
 };
 
@@ -42,6 +43,7 @@ struct order {
 	int signal;		/* kill */
 	struct resources resources; /* update; owned by the order */
 	uint64_t known;		    /* events, kernel-log: what the host has heard of already */
+	uint32_t connection, port;  /* sockets: the last one given out, 0: none; 0: it could not be made */
 	bool all;		    /* kill */
 	bool ignore_paused;	    /* exec */
 	bool force;		    /* delete */

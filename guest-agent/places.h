@@ -10,3 +10,4 @@
 #define PLACE_DEVICES "/devices" /* and a number: nodes for a container with a user namespace */
 #define PLACE_NULL "/dev/null"
 #define PLACE_DISKS "/disks"
+#define PLACE_SOCKETS "/sockets"

@@ -26,12 +26,24 @@
 #include "guest-agent/syscall_filter.h"
 #include "guest-agent/sysctl.h"
 
+#define PLAN_SOCKET_PATH_SIZE 48
+
+/* A unix socket of the host, see sockets.h. */
+struct plan_socket {
+	uid_t uid;
+	gid_t gid;
+	mode_t mode;
+	char path[PLAN_SOCKET_PATH_SIZE]; /* of the one that stands for it; set when that is made */
+};
+
 struct plan_mount {
 	char *destination;	    /* clean, absolute */
 	const char *source;	    /* as the spec has it: for messages, and shown in /proc/mounts */
 	const char *type;	    /* file system; "bind" for a bind mount */
 	const char *exported;	    /* bind mount: the export that is its source */
 	unsigned long source_flags; /* bind mount: flags (MS_NOSUID...) of the host's mount that the source is on */
+	bool is_socket;		    /* bind mount of a socket, instead of an export */
+	struct plan_socket socket;
 	struct mount_options options;
 	char **data; /* the file system's own options, "name" or "name=value" */
 	size_t n_data;

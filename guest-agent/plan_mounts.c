@@ -93,7 +93,7 @@ static int read_option(struct plan *plan, struct plan_mount *mount, const char *
 		break;
 	}
 	/* mount(2) does not look at them either. */
-	if (mount->exported)
+	if (mount->exported || mount->is_socket)
 		return json_array_append_new(
 			   plan->warnings,
 			   json_sprintf("mounts[%zu].options: `%s` means nothing for a bind mount", index, option)) < 0
@@ -142,6 +142,15 @@ int plan_export(const json_t *object, const char **name, unsigned long *flags)
 	return is_export_name(*name) ? 0 : -1;
 }
 
+static bool read_socket(struct plan_mount *mount, const json_t *json)
+{
+	mount->is_socket = json_is_object(json);
+	mount->socket.uid = (uid_t)plan_number(json, "uid", 0);
+	mount->socket.gid = (gid_t)plan_number(json, "gid", 0);
+	mount->socket.mode = (mode_t)plan_number(json, "mode", 0600) & 07777;
+	return mount->is_socket;
+}
+
 static int read_type(struct plan_mount *mount, const json_t *json, const json_t *exports, size_t index,
 		     struct error *err)
 {
@@ -150,6 +159,8 @@ static int read_type(struct plan_mount *mount, const json_t *json, const json_t 
 
 		snprintf(key, sizeof(key), "%zu", index);
 		mount->type = "bind";
+		if (read_socket(mount, json_object_get(json_object_get(exports, key), "socket")))
+			return 0;
 		if (plan_export(json_object_get(exports, key), &mount->exported, &mount->source_flags) < 0)
 			return error_set(err, EINVAL, "mounts[%zu]: the order names no export for this bind mount",
 					 index);

@@ -264,6 +264,8 @@ int container_end_processes(struct container *container, struct error *err)
 		return error_prefix(err, "hull-vmm");
 	if (process_end(&state->fsd, END_TIMEOUT_MS, err) < 0)
 		return error_prefix(err, "hull-fsd");
+	if (process_end(&state->relay, END_TIMEOUT_MS, err) < 0)
+		return error_prefix(err, "hull-relay");
 	return state->sandbox ? sandbox_leave(container, err) : 0;
 }
 

@@ -19,6 +19,11 @@ static void write_export(FILE *out, const struct export *export)
 	};
 	const char *separator = "";
 
+	if (export->is_socket) {
+		fprintf(out, "{\"socket\":{\"uid\":%u,\"gid\":%u,\"mode\":%u}}", export->uid, export->gid,
+			export->mode);
+		return;
+	}
 	fprintf(out, "{\"export\":\"%s\",\"options\":[", export->name);
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
 		if (!(export->host_flags & options[i].flag))

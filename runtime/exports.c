@@ -60,8 +60,6 @@ static int read_host_flags(struct export *export, struct error *err)
 static const char *file_type(mode_t mode)
 {
 	switch (mode & S_IFMT) {
-	case S_IFSOCK:
-		return "socket";
 	case S_IFIFO:
 		return "fifo";
 	case S_IFBLK:
@@ -73,24 +71,21 @@ static const char *file_type(mode_t mode)
 	}
 }
 
-static int check_source(size_t index, const char *source, int fd, struct error *err)
+static int check_source(size_t index, const char *source, const struct stat *status, struct error *err)
 {
-	struct stat status;
-
-	if (fstat(fd, &status) < 0)
-		return error_set_errno(err, SPEC_FILE ": mounts[%zu].source: stat `%s`", index, source);
-	if (!S_ISDIR(status.st_mode) && !S_ISREG(status.st_mode))
-		return error_set(err, ENOTSUP, SPEC_FILE ": mounts[%zu].source: `%s` is a %s: %s", index, source,
-				 file_type(status.st_mode),
-				 S_ISBLK(status.st_mode) || S_ISCHR(status.st_mode)
-				     ? "bind mounts of those are not supported, name it in linux.devices"
-				     : "a process in the virtual machine could not reach what is behind it");
-	return 0;
+	if (S_ISDIR(status->st_mode) || S_ISREG(status->st_mode) || S_ISSOCK(status->st_mode))
+		return 0;
+	return error_set(
+	    err, ENOTSUP, SPEC_FILE ": mounts[%zu].source: `%s` is a %s: %s", index, source, file_type(status->st_mode),
+	    S_ISFIFO(status->st_mode) ? "a process in the virtual machine could not reach who is at its other end"
+				      : "bind mounts of those are not supported, name it in linux.devices");
 }
 
 /* After what is to be known of the host's mount has been read. */
 static int make_tree(struct export *export, struct error *err)
 {
+	if (export->is_socket)
+		return 0;
 	if (read_host_flags(export, err) == 0 &&
 	    export_tree_clone(&export->fd, export->read_only, export->recursive, err) == 0)
 		return 0;
@@ -102,19 +97,26 @@ static int open_bind_mount(size_t index, const json_t *mount, int bundle, struct
 {
 	const char *source = json_string_value(json_object_get(mount, "source"));
 	cleanup_close int fd = -1;
+	struct stat status;
 
 	if (!source || *source == '\0')
 		return error_set(err, EINVAL, SPEC_FILE ": mounts[%zu].source: a bind mount must have one", index);
 	fd = openat(bundle, source, O_PATH | O_CLOEXEC);
 	if (fd < 0)
 		return error_set_errno(err, SPEC_FILE ": mounts[%zu].source: open `%s`", index, source);
-	if (check_source(index, source, fd, err) < 0)
+	if (fstat(fd, &status) < 0)
+		return error_set_errno(err, SPEC_FILE ": mounts[%zu].source: stat `%s`", index, source);
+	if (check_source(index, source, &status, err) < 0)
 		return -1;
 	*export = (struct export){
 	    .fd = take_fd(&fd),
 	    .mount = index,
 	    .read_only = has_option(mount, "ro", "rw"),
 	    .recursive = has_option(mount, "rbind", NULL),
+	    .is_socket = S_ISSOCK(status.st_mode),
+	    .uid = status.st_uid,
+	    .gid = status.st_gid,
+	    .mode = status.st_mode & 07777,
 	    .cache = CACHE_BIND_MOUNT,
 	};
 	snprintf(export->name, sizeof(export->name), "m%zu", index);

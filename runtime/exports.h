@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "common/error.h"
 #include "runtime/spec.h"
@@ -21,6 +22,10 @@ struct export
 	unsigned long host_flags; /* of the host's mount: ST_NOSUID and so on, statvfs(3) */
 	bool read_only;
 	bool recursive;
+	bool is_socket; /* not an export after all: relayed, see relay.h. fd is the socket itself */
+	uid_t uid;	/* is_socket: its owner and mode */
+	gid_t gid;
+	mode_t mode;
 	unsigned cache; /* seconds that the guest may believe what it knows of names and attributes */
 };
 

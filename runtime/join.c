@@ -45,7 +45,7 @@ static int add_exports(struct join *join, const struct exports *exports, const s
 	if (join->fsd < 0)
 		return -1;
 	for (size_t i = 0; i < exports->n; i++)
-		if (fsd_add(join->fsd, &exports->list[i], err) < 0)
+		if (!exports->list[i].is_socket && fsd_add(join->fsd, &exports->list[i], err) < 0)
 			return -1;
 	return 0;
 }

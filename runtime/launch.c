@@ -26,6 +26,7 @@
 #include "runtime/limits.h"
 #include "runtime/handover.h"
 #include "runtime/pid_file.h"
+#include "runtime/relay.h"
 #include "runtime/report.h"
 #include "runtime/sandbox.h"
 #include "runtime/signals.h"
@@ -451,6 +452,27 @@ static int make_container(const struct launch_options *options, struct materials
 	return create_in_guest(options, materials, launch, err);
 }
 
+/* Over connections of its own: it outlives this process. */
+static int start_relay(struct materials *materials, struct launch *launch, struct error *err)
+{
+	struct container *container = &launch->container;
+	cleanup_close int control = -1, agent = -1;
+	struct child child = CHILD_NONE;
+
+	if (!relay_needed(&materials->exports))
+		return 0;
+	control = vmm_control_connect(container->folder, CONTAINER_CONTROL_SOCKET, err);
+	if (control < 0)
+		return -1;
+	agent = agent_connect(control, &launch->watch, err);
+	if (agent < 0 ||
+	    relay_spawn(container->id, &materials->exports, control, agent, materials->cgroup, &child, err) < 0)
+		return -1;
+	process_identify(child.pid, &container->state.relay, err);
+	close(child.pidfd);
+	return container_save(container, err);
+}
+
 static int keep(struct materials *materials, struct launch *launch, struct error *err)
 {
 	if (materials->sandbox && join_keep(&materials->join, err) < 0)
@@ -481,7 +503,7 @@ static int bring_up(const struct launch_options *options, struct materials *mate
 	struct state *state = &launch->container.state;
 
 	if (fill_folder(options, materials, launch, err) < 0 || make_cgroup(materials, launch, err) < 0 ||
-	    make_container(options, materials, launch, err) < 0)
+	    make_container(options, materials, launch, err) < 0 || start_relay(materials, launch, err) < 0)
 		return -1;
 	if (use_terminal(materials, launch, err) < 0)
 		return -1;
@@ -563,6 +585,8 @@ static void undo(struct launch *launch, struct error *err)
 
 	improve_error(launch, err);
 	machine_end(&launch->machine);
+	if (launch->container.has_state)
+		process_end(&launch->container.state.relay, LAST_WORDS_MS, NULL);
 	if (!launch->hooks_began) {
 		json_decref(launch->container.state.hooks);
 		launch->container.state.hooks = NULL;

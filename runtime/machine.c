@@ -202,6 +202,8 @@ static int start_fsd(const struct machine_plan *plan, int socket, struct machine
 	for (size_t i = 0; i < plan->exports->n; i++) {
 		const struct export *export = &plan->exports->list[i];
 
+		if (export->is_socket)
+			continue;
 		arguments_add(&arguments, "--export");
 		arguments_add(&arguments, "%s=%d,cache=%u", export->name, export->fd, export->cache);
 		descriptors_add(&descriptors, export->fd);

@@ -136,6 +136,8 @@ static const struct command *find_command(const char *name)
 		if (strcmp(commands[i]->name, name) == 0)
 			return commands[i];
 	/* Called by hull itself. */
+	if (strcmp(name, command_relay.name) == 0)
+		return &command_relay;
 	return strcmp(name, command_proxy.name) == 0 ? &command_proxy : NULL;
 }
 

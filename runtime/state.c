@@ -185,7 +185,8 @@ static int parse_members(const json_t *object, struct state *state, struct error
 	    copy_text(object, "created", &state->created, err) < 0)
 		return -1;
 	if (parse_process(object, "creator", &state->creator, err) < 0 ||
-	    parse_process(object, "vmm", &state->vmm, err) < 0 || parse_process(object, "fsd", &state->fsd, err) < 0)
+	    parse_process(object, "vmm", &state->vmm, err) < 0 || parse_process(object, "fsd", &state->fsd, err) < 0 ||
+	    parse_process(object, "relay", &state->relay, err) < 0)
 		return -1;
 	if (parse_cgroup(object, state, err) < 0 || parse_sandbox(object, state, err) < 0 ||
 	    parse_machine(object, state, err) < 0 || parse_paused(object, &state->paused, err) < 0)
@@ -241,6 +242,7 @@ char *state_format(const struct state *state)
 	set_process(object, "creator", &state->creator);
 	set_process(object, "vmm", &state->vmm);
 	set_process(object, "fsd", &state->fsd);
+	set_process(object, "relay", &state->relay);
 	if (state->annotations)
 		json_object_set(object, "annotations", state->annotations);
 	if (state->cgroup)

@@ -38,6 +38,7 @@ struct state {
 	struct process creator; /* the hull process that makes the container; counts while CREATING */
 	struct process vmm;	/* hull-vmm; of a container that has joined a sandbox: its proxy */
 	struct process fsd;
+	struct process relay; /* of sockets (relay.h) */
 	/* Of a container that has joined a sandbox (sandbox.h), else NULL and none. */
 	char *sandbox;		/* id */
 	char *exports;		/* the group that its exports are in */

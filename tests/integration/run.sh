@@ -21,6 +21,7 @@ core=(
 	"files 600"
 	"disks 600"
 	"sandbox 900"
+	"sockets 600"
 	"compare 900"
 	"spec_seccomp 900"
 	"spec_linux 900"

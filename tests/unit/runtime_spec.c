@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "runtime/exports.h"
+#include "runtime/relay.h"
 #include "runtime/spec.h"
 #include "runtime/vm_size.h"
 
@@ -294,19 +295,36 @@ static void expect_export_error(const char *source, const char *what)
 	assert_null(exports.list);
 }
 
-static void test_bad_exports(void **state)
+/* A socket is no export: it is relayed. */
+static void test_sockets(void **state)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	struct exports exports;
+	struct error err;
 
 	(void)state;
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s/socket", folder);
 	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(chmod(address.sun_path, 0640), 0);
 	close(fd);
+	assert_int_equal(
+	    open_exports("{\"destination\":\"/s\",\"type\":\"bind\",\"source\":\"socket\"}", &exports, &err), 0);
+	assert_int_equal(exports.n, 2);
+	assert_true(exports.list[1].is_socket && relay_needed(&exports));
+	assert_int_equal(exports.list[1].mode, 0640);
+	exports.n = 1;
+	assert_false(relay_needed(&exports));
+	exports.n = 2;
+	exports_release(&exports);
+}
+
+static void test_bad_exports(void **state)
+{
+	(void)state;
 	expect_export_error("nosuch", "No such file");
 	expect_export_error("", "must have one");
 	expect_export_error("fifo", "is a fifo");
-	expect_export_error("socket", "is a socket");
 	expect_export_error("/dev/null", "is a character device");
 	expect_export_error("file/below", "Not a directory");
 }
@@ -318,6 +336,7 @@ int main(void)
 	    cmocka_unit_test(test_missing), cmocka_unit_test(test_wrong_types),	  cmocka_unit_test(test_refused),
 	    cmocka_unit_test(test_nesting), cmocka_unit_test(test_large_numbers), cmocka_unit_test(test_vm_size),
 	    cmocka_unit_test(test_load),    cmocka_unit_test(test_exports),	  cmocka_unit_test(test_bad_exports),
+	    cmocka_unit_test(test_sockets),
 	};
 
 	return cmocka_run_group_tests(tests, make_bundle, remove_bundle);
