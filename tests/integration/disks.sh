@@ -18,7 +18,7 @@ edit "$work/a" "$capabilities | .mounts += [{destination:\"/data\", type:\"ext4\
 run a 'echo kept >/data/file; mkdir /data/sub; grep /data /proc/mounts | cut -d" " -f2-4; dmesg 2>/dev/null | grep -c "EXT4-fs error"'
 same "an image file, mounted" "/data ext4 rw,noatime
 0" "$out"
-run a 'cat /data/file; ls /data | sort | tr "\n" " "; mknod /tmp/raw b $(stat -c "%d" /data >/dev/null; sed -n "s/ *\([0-9]*\) *\([0-9]*\) .* vda$/\1 \2/p" /proc/partitions) && head -c 1 /tmp/raw'
+run a 'cat /data/file; ls /data | sort | tr "\n" " "; echo; mknod /tmp/raw b $(stat -c "%d" /data >/dev/null; sed -n "s/ *\([0-9]*\) *\([0-9]*\) .* vda$/\1 \2/p" /proc/partitions) && head -c 1 /tmp/raw'
 same "what was written is there again" "kept
 file lost+found sub " "$(head -n 2 <<<"$out")"
 check "the disk itself is not the container's" grep -q 'Operation not permitted' <<<"$out"

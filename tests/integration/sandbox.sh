@@ -218,8 +218,10 @@ for i in $(seq 20); do
 done
 same "20 in a row" 0 "$bad"
 fds() { ls "/proc/$1/fd" | wc -l; }
+sleep 1
 vmm_fds=$(fds "$(pgrep -x hull-vmm)") fsd_fds=$(fds "$(pgrep -x hull-fsd)")
 for i in $(seq 10); do "$hull" run -b "$work/m" "m$i" </dev/null >/dev/null 2>&1; done
+sleep 1
 same "no descriptor is left of them" "$vmm_fds $fsd_fds" "$(fds "$(pgrep -x hull-vmm)") $(fds "$(pgrep -x hull-fsd)")"
 after=$(awk '/^Pss:/ {print $2}' "/proc/$(cat "$work/p.pid")/smaps_rollup")
 check "the machine has not grown by more than 24 MiB ($before to $after KiB)" test $((after - before)) -lt 24576
