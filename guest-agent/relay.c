@@ -7,7 +7,8 @@
 #include <unistd.h>
 
 /* Theory of operation: while the buffer is empty the source is watched for EPOLLIN and the destination for nothing but
- * errors; while it is not, the other way round. */
+ * its end; while it is not, the other way round. That the host has given a stream up shows as EPOLLRDHUP on vsock: it
+ * sends nothing over an output's stream, so the end of what it sends can mean nothing else. */
 
 #define TURNS 8 /* buffers in a row for one stream before others get their turn */
 
@@ -34,7 +35,7 @@ static void end(struct relay *relay)
 
 static void wait_for_source(struct relay *relay)
 {
-	loop_set(&relay->destination, 0);
+	loop_set(&relay->destination, EPOLLRDHUP);
 	if (relay->source.fd >= 0)
 		loop_set(&relay->source, EPOLLIN);
 	else if (loop_add(&relay->source, relay->source_fd, EPOLLIN) < 0)
@@ -44,7 +45,7 @@ static void wait_for_source(struct relay *relay)
 static void wait_for_destination(struct relay *relay)
 {
 	loop_set(&relay->source, 0);
-	loop_set(&relay->destination, EPOLLOUT);
+	loop_set(&relay->destination, EPOLLOUT | EPOLLRDHUP);
 }
 
 /* 1: the buffer has something; 0: nothing there now; -1: the source has ended. */
@@ -103,12 +104,12 @@ static void move(struct relay *relay)
 /* The other side is watched from now on: a source for data, a destination for errors. */
 static int watch_pipe(struct relay *relay)
 {
-	if (relay->destination.fd < 0 && loop_add(&relay->destination, relay->destination_fd, 0) < 0)
+	if (relay->destination.fd < 0 && loop_add(&relay->destination, relay->destination_fd, EPOLLRDHUP) < 0)
 		return -1;
 	if (relay->source.fd < 0 && loop_add(&relay->source, relay->source_fd, EPOLLIN) < 0)
 		return -1;
 	loop_set(&relay->source, EPOLLIN);
-	loop_set(&relay->destination, 0);
+	loop_set(&relay->destination, EPOLLRDHUP);
 	return 0;
 }
 
@@ -148,7 +149,7 @@ static void destination_ready(struct watch *watch, uint32_t events)
 
 	if (relay->connecting)
 		finish_connecting(relay, watch->fd);
-	else if (events & (EPOLLERR | EPOLLHUP))
+	else if (events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP))
 		end(relay);
 	else
 		move(relay);
