@@ -168,13 +168,14 @@ def job_control(person, name):
 
 
 def programs(person, name):
-    person.type("vi /tmp/text\n")
-    person.expect(rb"/tmp/text")
+    person.type(f"vi /tmp/text-{name}\n")
+    person.expect(b"/tmp/text-")
+    time.sleep(1)
     person.type("ihello from vi\x1b")
     time.sleep(1)
     person.type(":wq\n")
     shell(person)
-    same(f"{name}: vi", b"hello from vi", ask(person, "cat /tmp/text", rb"\n(hello[^\r]*)\r\n").group(1))
+    same(f"{name}: vi", b"hello from vi", ask(person, f"cat /tmp/text-{name}", rb"\n(hello[^\r]*)\r\n").group(1))
     ask(person, "seq 1 500 >/tmp/lines", rb"\n")
     person.type("less /tmp/lines\n")
     person.expect(rb"\x1b\[K40\r\n")
