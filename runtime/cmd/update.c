@@ -171,13 +171,19 @@ static json_t *read_asked(const struct update_options *options, struct error *er
 
 /* --- applying ---------------------------------------------------------------------------------------------------- */
 
-/* A machine cannot grow yet: a limit beyond it is a limit nevertheless, only one that is not reached. */
+/* A machine cannot grow yet: a limit beyond it is a limit nevertheless, only one that is not reached. Said once. */
 static void warn_of_size(const struct state *state, const struct limits *limits)
 {
-	if (state->memory && limits->memory > 0 && (uint64_t)limits->memory > state->memory)
+	struct limits before;
+
+	if (limits_read(state->resources, &before, NULL) < 0)
+		return;
+	if (state->memory && limits->memory != before.memory && limits->memory > 0 &&
+	    (uint64_t)limits->memory > state->memory)
 		report_warning("the virtual machine has only %llu MiB of memory, which cannot be changed while it runs",
 			       (unsigned long long)(state->memory >> 20));
-	if (state->vcpus && vm_size_for_cpus(limits, UINT32_MAX) > state->vcpus)
+	if (state->vcpus && vm_size_for_cpus(limits, UINT32_MAX) > state->vcpus &&
+	    vm_size_for_cpus(limits, UINT32_MAX) != vm_size_for_cpus(&before, UINT32_MAX))
 		report_warning("the virtual machine has only %u CPU(s), which cannot be changed while it runs",
 			       state->vcpus);
 }

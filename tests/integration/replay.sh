@@ -40,6 +40,15 @@ call() { # RUNTIME KEY COMMAND...
 	seen[$runtime/$key]="$? $(normalize <"$work/call.out")"
 	seen[$runtime/$key.err]=$(normalize <"$work/call.err")
 }
+# The same for exec --detach: its process writes when the call has returned, and has ended when its pid is gone.
+call_exec() { # RUNTIME KEY PID-FILE COMMAND...
+	local runtime=$1 key=$2 exec_pid=$3
+	shift 3
+	rm -f "$exec_pid"
+	call "$runtime" "$key" "$@"
+	wait_for sh -c "! [ -s '$exec_pid' ] || ! kill -0 \$(cat '$exec_pid') || grep -q 'State:.*Z' /proc/\$(cat '$exec_pid')/status"
+	seen[$runtime/$key]="${seen[$runtime/$key]%% *} $(normalize <"$work/call.out")"
+}
 normalize() { sed -E 's/time="[^"]*" //; s/"time":"[^"]*"//; s/[0-9]{4}-[0-9]{2}-[0-9]{2}T[^ "]*/TIME/g; s/"(pid|init_pid)": ?[0-9]+/"\1":PID/g; s/\[([0-9]+,?)+\]/[PIDS]/'; }
 both() { # DESCRIPTION KEY
 	same "$1: $2: status and output as runc's" "${seen[runc/$2]}" "${seen[hull/$2]}"
@@ -102,7 +111,7 @@ docker() { # RUNTIME PROGRAM
 	[ "$(cat "$work/hooked.net")" = "$(readlink "/proc/$(cat "$pid_file")/ns/net")" ] && seen[$runtime/netns]="the pid's" || seen[$runtime/netns]="another"
 	call "$runtime" start "${all[@]}" start "$id"
 	jq '.terminal=false | .args=["sh","-c","id -u; cat /img/file; echo $TERM; exit 3"]' "$samples/docker-exec-tty-process.json" >"$work/runc-process1"
-	call "$runtime" exec "${all[@]}" exec --process "$work/runc-process1" --detach --pid-file "$bundle/exec.pid" "$id"
+	call_exec "$runtime" exec "$bundle/exec.pid" "${all[@]}" exec --process "$work/runc-process1" --detach --pid-file "$bundle/exec.pid" "$id"
 	jq '.terminal=false | .args=["nosuch"]' "$samples/docker-exec-tty-process.json" >"$work/runc-process2"
 	call "$runtime" exec-nosuch "${all[@]}" exec --process "$work/runc-process2" --detach --pid-file "$bundle/exec2.pid" "$id"
 	call "$runtime" pause "${all[@]}" pause "$id"
@@ -196,7 +205,7 @@ podman() { # RUNTIME PROGRAM [FLAG]
 		"$program" $flag create --bundle "$bundle" --pid-file "$pid_file" "$id"
 	call "$runtime" start env -i XDG_RUNTIME_DIR= PATH=/usr/bin:/bin "$program" start "$id"
 	jq '.terminal=false | .args=["sh","-c","id -u; exit 4"]' "$samples/podman-exec-tty-process.json" >"$work/exec-process-1"
-	call "$runtime" exec "$program" exec --pid-file "$bundle/exec_pid" --process "$work/exec-process-1" --detach "$id"
+	call_exec "$runtime" exec "$bundle/exec_pid" "$program" exec --pid-file "$bundle/exec_pid" --process "$work/exec-process-1" --detach "$id"
 	call "$runtime" pause env -i XDG_RUNTIME_DIR= "$program" pause "$id"
 	call "$runtime" resume env -i XDG_RUNTIME_DIR= "$program" resume "$id"
 	cp "$samples/docker-update-resources.json" "$work/podman1"

@@ -29,10 +29,10 @@ core=(
 	"spec_mounts 900"
 	"spec_systemd 600"
 	"hostcgroup 600"
+	"update 300"
 	"hooks 600"
 	"verbs 600"
 	"replay 900"
-	"systemd 600"
 	"badinput 600"
 	"jail 300"
 )
