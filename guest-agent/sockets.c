@@ -234,7 +234,8 @@ void sockets_close(struct sockets *sockets)
 	}
 	/* What is joined goes on by itself until both its ends have had enough. */
 	while ((connection = sockets->connections)) {
-		unlink_connection(connection);
+		/* clang's analyzer does not see that those which have been freed are no longer in the list. */
+		unlink_connection(connection); /* NOLINT(clang-analyzer-unix.Malloc) */
 		connection->sockets = NULL;
 		if (connection->fd >= 0)
 			end_connection(connection);
