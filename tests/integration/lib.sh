@@ -3,7 +3,7 @@
 #   ok DESCRIPTION, not_ok DESCRIPTION [DETAIL]     print one result
 #   check DESCRIPTION COMMAND...                    ok when the command succeeds
 #   same DESCRIPTION EXPECTED ACTUAL                ok when the two strings are equal
-#   rootfs_busybox DIR, rootfs_debian DIR, rootfs_musl DIR    make a root file system
+#   rootfs_busybox DIR, rootfs_debian DIR, rootfs_musl DIR, rootfs_workloads DIR    make a root file system
 #   bundle DIR ROOTFS ARG...                        make a bundle that runs ARG..., not in a terminal
 #   edit BUNDLE JQ-EXPRESSION                       change its config.json
 #   leftovers                                       print what containers have left on this host: nothing, if all is well
@@ -41,10 +41,16 @@ rootfs_busybox() {
 
 # The image is read-only and shared by all tests; each root file system is an overlay over it, as an engine makes them.
 rootfs_debian() {
-	local lower=/run/hull-test-debian
+	rootfs_image "$1" "${HULL_TEST_DEBIAN:?}" /run/hull-test-debian
+}
+rootfs_workloads() {
+	rootfs_image "$1" "${HULL_TEST_WORKLOADS:?}" /run/hull-test-workloads
+}
+rootfs_image() { # DIR IMAGE WHERE-IT-IS-MOUNTED
+	local lower=$3
 	if [ ! -d "$lower/etc" ]; then
 		mkdir -p "$lower"
-		mount -o loop,ro,noload "${HULL_TEST_DEBIAN:?}" "$lower"
+		mount -o loop,ro,noload "$2" "$lower"
 	fi
 	mkdir -p "$1" "$1.upper" "$1.work"
 	mount -t overlay overlay -o "lowerdir=$lower,upperdir=$1.upper,workdir=$1.work" "$1"

@@ -40,6 +40,7 @@ long=(
 	"fsops 1200"
 	"streams 1800"
 	"debian 1800"
+	"workloads 1800"
 	"crash 1800"
 	"exec_many 1800"
 	"many 3000"
@@ -75,5 +76,6 @@ if [ "${HULL_TEST_INSIDE:-}" = 1 ]; then
 	exit
 fi
 HULL_TEST_DEBIAN=$("$repository/tests/fixtures.sh") || exit 1
-export HULL_TEST_DEBIAN HULL_TEST_INSIDE=1
+case " $* " in *" long "* | *" workloads "*) HULL_TEST_WORKLOADS=$("$repository/tests/fixtures.sh" workloads) || exit 1 ;; esac
+export HULL_TEST_DEBIAN HULL_TEST_WORKLOADS HULL_TEST_INSIDE=1
 exec "$repository/tests/machine/run" --mem 8192 --disk 8 --timeout 12000 -- bash "$here/run.sh" "$@"
