@@ -354,7 +354,7 @@ static void init_ended(struct container *container, int status)
 	 */
 	stdio_finish(&container->stdio, WIFSIGNALED(status));
 	container->state = STOPPED;
-	sockets_close(&container->sockets);
+	sockets_end(&container->sockets);
 	execs_lose_patience(&container->execs);
 	settle_if_drained(container);
 }

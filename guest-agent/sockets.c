@@ -53,14 +53,27 @@ static void unlink_connection(struct socket_connection *connection)
 	connection->sockets->count--;
 }
 
+/* The relay's end takes the streams along, so it hears of the container's when they have delivered what they hold. */
+static void tell_if_over(struct sockets *sockets)
+{
+	const struct error ended = {.message = "the container has ended", .code = ESRCH};
+
+	if (sockets->ended && sockets->count == 0)
+		answer_error(&sockets->answer, &ended);
+}
+
 static void end_connection(struct socket_connection *connection)
 {
+	struct sockets *sockets = connection->sockets;
+
 	unlink_connection(connection);
 	relay_stop(&connection->out);
 	relay_stop(&connection->in);
 	if (connection->fd >= 0)
 		close(connection->fd);
 	free(connection);
+	if (sockets)
+		tell_if_over(sockets);
 }
 
 static void direction_ended(struct relay *relay)
@@ -134,7 +147,7 @@ int sockets_order(struct sockets *sockets, const struct order *order, struct ans
 {
 	if (order->connection != 0)
 		settle_connection(sockets, order->connection, order->port);
-	if (!sockets->listeners)
+	if (!sockets->listeners && sockets->count == 0)
 		return error_set(err, ESRCH, "container \"%s\" has no sockets", order->id);
 	if (sockets->answer.connection)
 		return error_set(err, EBUSY, "somebody else serves the sockets of container \"%s\"", order->id);
@@ -216,11 +229,9 @@ int sockets_open(struct sockets *sockets, struct plan *plan, unsigned number, st
 	return 0;
 }
 
-void sockets_close(struct sockets *sockets)
+static void close_listeners(struct sockets *sockets)
 {
-	const struct error ended = {.message = "the container has ended", .code = ESRCH};
 	struct socket_listener *listener;
-	struct socket_connection *connection;
 
 	while ((listener = sockets->listeners)) {
 		int fd = listener->watch.fd;
@@ -232,13 +243,35 @@ void sockets_close(struct sockets *sockets)
 		unlink(listener->path);
 		free(listener);
 	}
+}
+
+void sockets_end(struct sockets *sockets)
+{
+	struct socket_connection *connection = sockets->connections;
+
+	sockets->ended = true;
+	close_listeners(sockets);
+	while (connection) {
+		struct socket_connection *next = connection->next;
+
+		if (connection->fd >= 0)
+			end_connection(connection);
+		connection = next;
+	}
+	tell_if_over(sockets);
+}
+
+void sockets_close(struct sockets *sockets)
+{
+	struct socket_connection *connection;
+
+	sockets_end(sockets);
 	/* What is joined goes on by itself until both its ends have had enough. */
 	while ((connection = sockets->connections)) {
 		/* clang's analyzer does not see that those which have been freed are no longer in the list. */
-		unlink_connection(connection); /* NOLINT(clang-analyzer-unix.Malloc) */
+		sockets->connections = connection->next; /* NOLINT(clang-analyzer-unix.Malloc) */
+		sockets->count--;
 		connection->sockets = NULL;
-		if (connection->fd >= 0)
-			end_connection(connection);
 	}
-	answer_error(&sockets->answer, &ended);
+	tell_if_over(sockets);
 }

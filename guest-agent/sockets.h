@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/error.h"
@@ -22,11 +23,15 @@ struct sockets {
 	struct answer answer; /* to the relay on the host, which waits for the next connection */
 	uint32_t last_id;
 	unsigned count;
+	bool ended;
 };
 
 /* Makes the sockets that the plan wants and writes their places into it. number tells containers apart. */
 int sockets_open(struct sockets *sockets, struct plan *plan, unsigned number, struct error *err);
-/* The container has ended: nothing listens any more, and the relay is told. Connections end with their processes. */
+/* The container has ended: nothing listens any more, and the relay is told as soon as what its processes had sent is
+ * delivered. */
+void sockets_end(struct sockets *sockets);
+/* The container is forgotten. */
 void sockets_close(struct sockets *sockets);
 
 /* The order: what became of the connection that was given out last, and a wish for the next one. */

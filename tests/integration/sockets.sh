@@ -12,6 +12,7 @@ class Handler(socketserver.BaseRequestHandler):
         while data := self.request.recv(65536):
             size += len(data)
             digest.update(data)
+        open(sys.argv[1] + ".seen", "a").write(f"{size}\n")
         self.request.sendall(f"{size} {digest.hexdigest()}\n".encode())
 class Server(socketserver.ThreadingUnixStreamServer):
     request_queue_size = 64
@@ -51,6 +52,9 @@ bundle "$work/p" "$work/rootfs" sh -c 'sleep 1000'
 "$hull" run -d -b "$work/p" pod </dev/null >/dev/null 2>&1
 run '/client /run/server.sock </question' '.annotations = {"hull.sandbox":"pod"}'
 same "in a container that has joined a sandbox" "$(answer "$work/rootfs/question")" "$out"
+run '/client /run/server.sock </much >/dev/null & sleep 0.3; exit 0' '.annotations = {"hull.sandbox":"pod"}'
+sleep 2
+check "one that ends while it talks is heard to the end of what it said" test "$(tail -n 1 "$work/server.sock.seen")" -gt 0
 same "whose relay has gone with it" "" "$(pgrep -x -r D,R,S,T hull-relay)"
 "$hull" delete --force pod
 # A container that runs while the server goes.
