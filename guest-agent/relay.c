@@ -8,7 +8,8 @@
 
 /* Theory of operation: while the buffer is empty the source is watched for EPOLLIN and the destination for nothing but
  * its end; while it is not, the other way round. That the host has given a stream up shows as EPOLLRDHUP on vsock: it
- * sends nothing over an output's stream, so the end of what it sends can mean nothing else. */
+ * sends nothing over an output's stream, so the end of what it sends can mean nothing else. Of a socket that is used
+ * both ways it means only that the other direction is over. */
 
 #define TURNS 8 /* buffers in a row for one stream before others get their turn */
 
@@ -33,9 +34,14 @@ static void end(struct relay *relay)
 	relay->ended(relay);
 }
 
+static uint32_t end_of_destination(const struct relay *relay)
+{
+	return relay->two_way ? 0 : EPOLLRDHUP;
+}
+
 static void wait_for_source(struct relay *relay)
 {
-	loop_set(&relay->destination, EPOLLRDHUP);
+	loop_set(&relay->destination, end_of_destination(relay));
 	if (relay->source.fd >= 0)
 		loop_set(&relay->source, EPOLLIN);
 	else if (loop_add(&relay->source, relay->source_fd, EPOLLIN) < 0)
@@ -45,7 +51,7 @@ static void wait_for_source(struct relay *relay)
 static void wait_for_destination(struct relay *relay)
 {
 	loop_set(&relay->source, 0);
-	loop_set(&relay->destination, EPOLLOUT | EPOLLRDHUP);
+	loop_set(&relay->destination, EPOLLOUT | end_of_destination(relay));
 }
 
 /* 1: the buffer has something; 0: nothing there now; -1: the source has ended. */
@@ -104,12 +110,14 @@ static void move(struct relay *relay)
 /* The other side is watched from now on: a source for data, a destination for errors. */
 static int watch_pipe(struct relay *relay)
 {
-	if (relay->destination.fd < 0 && loop_add(&relay->destination, relay->destination_fd, EPOLLRDHUP) < 0)
+	uint32_t destination = end_of_destination(relay);
+
+	if (relay->destination.fd < 0 && loop_add(&relay->destination, relay->destination_fd, destination) < 0)
 		return -1;
 	if (relay->source.fd < 0 && loop_add(&relay->source, relay->source_fd, EPOLLIN) < 0)
 		return -1;
 	loop_set(&relay->source, EPOLLIN);
-	loop_set(&relay->destination, EPOLLRDHUP);
+	loop_set(&relay->destination, destination);
 	return 0;
 }
 

@@ -26,6 +26,7 @@ struct relay {
 	int destination_fd;
 	bool connecting;   /* the socket among the two is not connected yet */
 	bool finishing;	   /* what is in the source now is all that is wanted */
+	bool two_way;	   /* set by the caller: the destination is a socket that another relay reads from */
 	bool active;	   /* both are open */
 	size_t start, end; /* bytes in the buffer that wait for the destination */
 	uint64_t moved;	   /* bytes that the destination has taken */

@@ -100,6 +100,7 @@ static int join(struct socket_connection *connection, uint32_t port, struct erro
 	if (stream < 0 || stream_again < 0 || fd_again < 0)
 		return error_set_errno(err, "relay a socket");
 	connection->out.owner = connection->in.owner = connection;
+	connection->out.two_way = connection->in.two_way = true;
 	connection->out.connected = connection->in.connected = direction_connected;
 	connection->out.ended = connection->in.ended = direction_ended;
 	if (relay_start(&connection->out, take_fd(&connection->fd), take_fd(&stream), false, err) < 0)
