@@ -6,14 +6,14 @@
 architectures='architectures: ["SCMP_ARCH_X86_64","SCMP_ARCH_X86","SCMP_ARCH_X32"]'
 user_1000='.process.user = {uid:1000, gid:1000}'
 
-# The calls: mkdir 83, rmdir 84, getpid 39, personality 135, mknod 133, chmod 90, uname 63, sync 162; for 32 bits mkdir 39, getuid 24.
+# The calls: mkdir 83, rmdir 84, getpid 39, personality 135, mknod 133, chmod 90, uname 63, sync 162; for 32 bits mkdir 39, getuid32 199.
 calls='
 status() { grep -E "^(NoNewPrivs|Seccomp)" /proc/self/status; }
 status
 for call in "83 0 0" "84 0 0" 135 "135 8" "135 0xffffffff" "133 0 0 0" 162 "0x40000000+83" 100000 449 441 0x40000027; do
 	/probe call $(echo "$call" | sed "s/0x40000000+83/0x40000053/")
 done
-for call in 39 24 445 10000; do /probe call32 $call; done
+for call in 39 199 445 10000; do /probe call32 $call; done
 /probe call 57 >/dev/null && echo fork works'
 
 rules='[{names:["mkdir"], action:"SCMP_ACT_ERRNO"}, {names:["rmdir","no_such_call"], action:"SCMP_ACT_ERRNO", errnoRet:7},
@@ -40,7 +40,7 @@ edit "$b" "$user_1000 | .linux.seccomp.defaultErrnoRet = 13"
 both "the profile of podman with another errno, for a user"
 
 # Architectures that the profile does not name.
-new_bundle '/probe call 39 >/dev/null; /probe call32 24; echo "status $?"; /probe call 0x40000027; echo "status $?"'
+new_bundle '/probe call 39 >/dev/null; /probe call32 199; echo "status $?"; /probe call 0x40000027; echo "status $?"'
 edit "$b" '.linux.seccomp = {defaultAction:"SCMP_ACT_ALLOW", architectures:["SCMP_ARCH_X86_64"], syscalls:[]}'
 both "architectures that are not named"
 
