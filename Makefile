@@ -45,7 +45,7 @@ PROGRAMS := $(BUILD)/bin/hull $(BUILD)/bin/hull-vmm $(BUILD)/bin/hull-fsd $(BUIL
 help:
 	@echo 'make demo     set up, build, run a real container in a micro-VM and show it'
 	@echo 'make check    set up, build, run all tests; the last line is "N passed, N failed"'
-	@echo 'make check-long  the tests that take an hour: 1 GiB streams, Debian at work, kill -9 everywhere, 250 containers'
+	@echo 'make check-long  the tests that take long: 1 GiB streams, Debian at work, kill -9 everywhere, 250 containers'
 	@echo 'make all      build the programs, the guest kernel and the initramfs (into $(BUILD)/)'
 	@echo 'make install  install below DESTDIR, PREFIX ($(PREFIX))'
 	@echo 'make lint     clang-format, clang-tidy and cppcheck'
