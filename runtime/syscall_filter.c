@@ -4,11 +4,16 @@
 #include <linux/audit.h>
 #include <linux/seccomp.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/io.h"
@@ -367,38 +372,24 @@ static size_t write_prologue(const json_t *seccomp, uint32_t default_action, str
 	return n;
 }
 
-/* --- the whole --------------------------------------------------------------------------------------------------- */
+/* --- compiling --------------------------------------------------------------------------------------------------- */
 
-static int export_program(scmp_filter_ctx context, const json_t *seccomp, uint32_t default_action,
-			  struct syscall_filter *filter, struct error *err)
+/* Writes the program to the file; libseccomp writes its part by itself. */
+static int export_program(scmp_filter_ctx context, const json_t *seccomp, uint32_t default_action, int program,
+			  struct error *err)
 {
-	cleanup_close int fd = memfd_create("filter", MFD_CLOEXEC);
 	struct sock_filter prologue[PROLOGUE_MAX];
 	size_t n = write_prologue(seccomp, default_action, prologue);
-	struct stat status;
-	int result;
+	int status;
 
-	if (fd < 0)
-		return error_set_errno(err, "memfd_create");
-	result = seccomp_export_bpf(context, fd);
-	if (result < 0)
-		return error_set(err, -result, "linux.seccomp: compile the filter: %s", strerror(-result));
-	if (fstat(fd, &status) < 0 || lseek(fd, 0, SEEK_SET) < 0)
-		return error_set_errno(err, "read the system call filter");
-	filter->n = n + (size_t)status.st_size / sizeof(struct sock_filter);
-	if (filter->n > BPF_MAXINSNS)
-		return error_set(err, E2BIG, "linux.seccomp: the filter has more than %d instructions", BPF_MAXINSNS);
-	filter->code = calloc(filter->n, sizeof(struct sock_filter));
-	if (!filter->code)
-		return error_set(err, ENOMEM, "out of memory");
-	memcpy(filter->code, prologue, n * sizeof(struct sock_filter));
-	if (read_exactly(fd, filter->code + n, (filter->n - n) * sizeof(struct sock_filter)) < 0)
-		return error_set_errno(err, "read the system call filter");
-	return 0;
+	if (write_exactly(program, prologue, n * sizeof(struct sock_filter)) < 0)
+		return error_set_errno(err, "write the system call filter");
+	status = seccomp_export_bpf(context, program);
+	return status < 0 ? error_set(err, -status, "linux.seccomp: compile the filter: %s", strerror(-status)) : 0;
 }
 
-static int compile(scmp_filter_ctx context, const json_t *seccomp, uint32_t default_action,
-		   struct syscall_filter *filter, struct error *err)
+static int compile(scmp_filter_ctx context, const json_t *seccomp, uint32_t default_action, int program,
+		   struct error *err)
 {
 	const json_t *call;
 	size_t i;
@@ -410,14 +401,103 @@ static int compile(scmp_filter_ctx context, const json_t *seccomp, uint32_t defa
 		if (add_call(context, call, i, default_action, err) < 0)
 			return -1;
 	}
-	return export_program(context, seccomp, default_action, filter, err);
+	return export_program(context, seccomp, default_action, program, err);
+}
+
+/* --- the compiler's process -------------------------------------------------------------------------------------- */
+
+/* Some profiles of a few rules keep libseccomp busy for ever (2.5.4: several LE, LT and NE on the same arguments of one
+ * system call). It cannot be interrupted, so it works in a process of its own that may use this much CPU time; the
+ * profiles of engines take some hundredths of a second. */
+#define COMPILER_SECONDS 10
+
+struct compiler_report {
+	bool done;
+	int status;
+	struct error err;
+};
+
+static void limit_compiler(void)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+	setrlimit(RLIMIT_CPU, &(struct rlimit){COMPILER_SECONDS, COMPILER_SECONDS});
+}
+
+static void run_compiler(const json_t *seccomp, uint32_t default_action, int program, struct compiler_report *report)
+{
+	scmp_filter_ctx context;
+
+	seccomp_api_set(API_LEVEL);
+	context = seccomp_init(default_action);
+	report->status = context
+			     ? compile(context, seccomp, default_action, program, &report->err)
+			     : error_set(&report->err, EINVAL, "linux.seccomp.defaultAction: %s cannot be a default",
+					 text_of(seccomp, "defaultAction"));
+	report->done = true;
+}
+
+static int wait_for_compiler(pid_t pid, const struct compiler_report *report, struct error *err)
+{
+	int status;
+
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return error_set_errno(err, "wait for the compiler of linux.seccomp");
+	if (!report->done && WIFSIGNALED(status) && (WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGXCPU))
+		return error_set(err, ETIME, "linux.seccomp: the profile cannot be compiled within %d seconds",
+				 COMPILER_SECONDS);
+	if (!report->done)
+		return error_set(err, EIO, "linux.seccomp: the compiler ended with status %#x", (unsigned)status);
+	if (report->status < 0)
+		*err = report->err;
+	return report->status;
+}
+
+static int compile_apart(const json_t *seccomp, uint32_t default_action, int program, struct error *err)
+{
+	struct compiler_report *report =
+	    mmap(NULL, sizeof(*report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int result;
+	pid_t pid;
+
+	if (report == MAP_FAILED)
+		return error_set_errno(err, "make room for the compiler of linux.seccomp");
+	pid = fork();
+	if (pid == 0) {
+		limit_compiler();
+		run_compiler(seccomp, default_action, program, report);
+		_exit(0);
+	}
+	result =
+	    pid < 0 ? error_set_errno(err, "start the compiler of linux.seccomp") : wait_for_compiler(pid, report, err);
+	munmap(report, sizeof(*report));
+	return result;
+}
+
+/* --- the whole --------------------------------------------------------------------------------------------------- */
+
+static int read_program(int program, struct syscall_filter *filter, struct error *err)
+{
+	struct stat status;
+
+	if (fstat(program, &status) < 0 || lseek(program, 0, SEEK_SET) < 0)
+		return error_set_errno(err, "read the system call filter");
+	filter->n = (size_t)status.st_size / sizeof(struct sock_filter);
+	if (filter->n > BPF_MAXINSNS)
+		return error_set(err, E2BIG, "linux.seccomp: the filter has more than %d instructions", BPF_MAXINSNS);
+	filter->code = calloc(filter->n, sizeof(struct sock_filter));
+	if (!filter->code)
+		return error_set(err, ENOMEM, "out of memory");
+	if (read_exactly(program, filter->code, filter->n * sizeof(struct sock_filter)) < 0)
+		return error_set_errno(err, "read the system call filter");
+	return 0;
 }
 
 int syscall_filter_compile(const json_t *seccomp, struct syscall_filter *filter, struct error *err)
 {
-	scmp_filter_ctx context;
 	uint32_t default_action = SCMP_ACT_KILL_PROCESS;
-	int status;
+	cleanup_close int program = -1;
 
 	*filter = (struct syscall_filter){0};
 	if (*text_of(seccomp, "defaultAction") == '\0' && json_array_size(json_object_get(seccomp, "syscalls")) == 0)
@@ -425,14 +505,12 @@ int syscall_filter_compile(const json_t *seccomp, struct syscall_filter *filter,
 	if (read_action(seccomp, "defaultAction", "defaultErrnoRet", "linux.seccomp", &default_action, err) < 0 ||
 	    read_flags(json_object_get(seccomp, "flags"), &filter->flags, err) < 0)
 		return -1;
-	seccomp_api_set(API_LEVEL);
-	context = seccomp_init(default_action);
-	if (!context)
-		return error_set(err, EINVAL, "linux.seccomp.defaultAction: %s cannot be a default",
-				 text_of(seccomp, "defaultAction"));
-	status = compile(context, seccomp, default_action, filter, err);
-	seccomp_release(context);
-	return status;
+	program = memfd_create("filter", MFD_CLOEXEC);
+	if (program < 0)
+		return error_set_errno(err, "memfd_create");
+	if (compile_apart(seccomp, default_action, program, err) < 0)
+		return -1;
+	return read_program(program, filter, err);
 }
 
 void syscall_filter_release(struct syscall_filter *filter)

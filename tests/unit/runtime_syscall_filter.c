@@ -311,6 +311,27 @@ static void test_errors(void **state)
 	    "args[0].value: the number cannot be read exactly");
 }
 
+/* Two rules on which libseccomp 2.5.4 does not end. Either it is refused in time or a later library can do it. */
+static void test_endless(void **state)
+{
+	struct syscall_filter filter;
+	struct error err = {0};
+	int status = compile(
+	    "{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"syscalls\":["
+	    "{\"names\":[\"semop\"],\"action\":\"SCMP_ACT_ALLOW\",\"args\":["
+	    "{\"index\":0,\"value\":0,\"op\":\"SCMP_CMP_LE\"},{\"index\":2,\"value\":9,\"op\":\"SCMP_CMP_LE\"}]},"
+	    "{\"names\":[\"semop\"],\"action\":\"SCMP_ACT_LOG\",\"args\":["
+	    "{\"index\":2,\"value\":9,\"op\":\"SCMP_CMP_NE\"},{\"index\":0,\"value\":0,\"op\":\"SCMP_CMP_LE\"}]}]}",
+	    &filter, &err);
+
+	(void)state;
+	if (status < 0)
+		assert_string_equal(err.message, "linux.seccomp: the profile cannot be compiled within 10 seconds");
+	else
+		assert_int_equal(native(&filter, __NR_semop, 1), SECCOMP_RET_ERRNO | EPERM);
+	syscall_filter_release(&filter);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -318,7 +339,7 @@ int main(void)
 	    cmocka_unit_test(test_errno),     cmocka_unit_test(test_architectures),
 	    cmocka_unit_test(test_arguments), cmocka_unit_test(test_several_arguments),
 	    cmocka_unit_test(test_flags),     cmocka_unit_test(test_written),
-	    cmocka_unit_test(test_errors),
+	    cmocka_unit_test(test_errors),    cmocka_unit_test(test_endless),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
