@@ -1,7 +1,9 @@
 #include "runtime/process.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -118,4 +120,51 @@ int64_t process_cpu_time(pid_t pid)
 	if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &used) < 0)
 		return -1;
 	return (int64_t)used.tv_sec * 1000000000 + used.tv_nsec;
+}
+
+pid_t process_of(int pidfd)
+{
+	cleanup_file FILE *info = NULL;
+	char path[64], line[128];
+	int pid;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
+	info = fopen(path, "re");
+	while (info && fgets(line, sizeof(line), info))
+		if (sscanf(line, "Pid: %d", &pid) == 1)
+			return pid > 0 ? pid : 0;
+	return 0;
+}
+
+static int64_t thread_starved(int tasks, const char *thread)
+{
+	char path[NAME_MAX + sizeof("/schedstat")];
+	cleanup_file FILE *file = NULL;
+	long long ran, waited;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/schedstat", thread);
+	fd = openat(tasks, path, O_RDONLY | O_CLOEXEC);
+	file = fd < 0 ? NULL : fdopen(fd, "r");
+	return file && fscanf(file, "%lld %lld", &ran, &waited) == 2 ? waited : 0;
+}
+
+int64_t process_starved(pid_t pid)
+{
+	struct dirent *entry;
+	int64_t most = 0;
+	char path[32];
+	DIR *tasks;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	tasks = opendir(path);
+	while (tasks && (entry = readdir(tasks))) {
+		int64_t waited = entry->d_name[0] == '.' ? 0 : thread_starved(dirfd(tasks), entry->d_name);
+
+		if (waited > most)
+			most = waited;
+	}
+	if (tasks)
+		closedir(tasks);
+	return most;
 }

@@ -30,5 +30,12 @@ int process_end(const struct process *process, int timeout_ms, struct error *err
 /* CPU time in nanoseconds that the process has used, or -1. */
 int64_t process_cpu_time(pid_t pid);
 
+/* The process that a pidfd stands for, or 0 when it has ended. */
+pid_t process_of(int pidfd);
+
+/* Nanoseconds for which the thread of the process that had to wait most was ready to run and had no CPU; 0 when it has
+ * ended or the kernel does not count it (/proc/PID/task/TID/schedstat). */
+int64_t process_starved(pid_t pid);
+
 /* Parses the content of /proc/PID/stat. Returns 0 or -1. */
 int process_parse_stat(const char *text, char *state, uint64_t *start);

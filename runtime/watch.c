@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/signalfd.h>
 #include <time.h>
@@ -68,8 +69,16 @@ static int fail(struct watch *watch, enum watch_event event, struct error *err)
 }
 
 struct idleness {
-	int64_t since, cpu;
+	int64_t since, demand;
 };
+
+/* CPU time that the process has used or was ready to use. */
+static int64_t demand(pid_t pid)
+{
+	int64_t used = process_cpu_time(pid);
+
+	return used < 0 ? used : used + process_starved(pid);
+}
 
 /* Milliseconds to wait at most, 0 when the time is over. */
 static int time_left(const struct watch *watch, const struct idleness *idle, int64_t now)
@@ -83,21 +92,44 @@ static int time_left(const struct watch *watch, const struct idleness *idle, int
 	return until <= now ? 0 : (int)((until - now) / 1000000 + 1);
 }
 
+static int64_t starved(int pidfd)
+{
+	pid_t pid = pidfd < 0 ? 0 : process_of(pidfd);
+
+	return pid > 0 ? process_starved(pid) : 0;
+}
+
+/* Puts the deadline off by what the machine has waited for a CPU since it was last put off. A machine that is older
+ * than the deadline has waited before as well: hence not by more than the whole time at once. */
+static bool put_off(struct watch *watch)
+{
+	int64_t total = starved(watch->vmm) + starved(watch->fsd);
+	int64_t more = total - watch->starved;
+
+	if (more < SECOND)
+		return false;
+	if (more > watch->timeout * SECOND)
+		more = watch->timeout * SECOND;
+	watch->starved = total;
+	watch->deadline += more;
+	return true;
+}
+
 static int check_time(struct watch *watch, struct idleness *idle, struct error *err)
 {
-	int64_t now = now_ns(), cpu;
+	int64_t now = now_ns(), needed;
 
-	if (watch->deadline != 0 && now >= watch->deadline)
+	if (watch->deadline != 0 && now >= watch->deadline && !put_off(watch))
 		return fail(watch, WATCH_TIMEOUT, err);
 	if (watch->idle_process <= 0 || now < idle->since + IDLE_SECONDS * SECOND)
 		return 0;
-	cpu = process_cpu_time(watch->idle_process);
-	if (cpu >= 0 && cpu - idle->cpu < IDLE_CPU_NS) {
+	needed = demand(watch->idle_process);
+	if (needed >= 0 && needed - idle->demand < IDLE_CPU_NS) {
 		watch->event = WATCH_TIMEOUT;
 		return error_set(err, ETIMEDOUT, "the guest did not answer within %d s and is not doing anything",
 				 IDLE_SECONDS);
 	}
-	*idle = (struct idleness){.since = now, .cpu = cpu};
+	*idle = (struct idleness){.since = now, .demand = needed};
 	return 0;
 }
 
@@ -113,7 +145,7 @@ int watch_wait(struct watch *watch, int fd, short events, struct error *err)
 	struct idleness idle = {.since = now_ns()};
 
 	if (watch->idle_process > 0)
-		idle.cpu = process_cpu_time(watch->idle_process);
+		idle.demand = process_cpu_time(watch->idle_process); /* a lower bound, without reading /proc */
 	for (;;) {
 		int n = poll(polled, sizeof(polled) / sizeof(polled[0]), time_left(watch, &idle, now_ns()));
 

@@ -1,6 +1,7 @@
 /*
  * Waiting for an answer from a guest that may never give one: until a descriptor is ready, or the machine has ended, or
- * a signal asks hull to stop, or the time is over, or the guest turns out to be doing nothing at all.
+ * a signal asks hull to stop, or the time is over, or the guest turns out to be doing nothing at all. The time is the
+ * guest's: on a host with more to do than CPUs to do it, what the machine spent waiting for one does not count.
  */
 #pragma once
 
@@ -25,6 +26,7 @@ struct watch {
 	int vmm, fsd;	    /* pidfds, or -1 */
 	int signals;	    /* signalfd, or -1 */
 	int64_t deadline;   /* CLOCK_MONOTONIC nanoseconds, or 0: none */
+	int64_t starved;    /* nanoseconds by which the deadline has been put off, as process_starved counts */
 	unsigned timeout;   /* the same in seconds, for the message */
 	pid_t idle_process; /* a process that must use CPU time while we wait, or 0 */
 
