@@ -47,7 +47,7 @@ long=(
 )
 
 inside() {
-	local entry name limit log passed=0 failed=0
+	local entry name limit log began passed=0 failed=0
 	local chosen=("${core[@]}")
 	log=$(mktemp)
 	[ $# -eq 0 ] || chosen=("${core[@]}" "${long[@]}")
@@ -56,6 +56,7 @@ inside() {
 		[ $# -eq 0 ] || [[ " $* " == *" $name "* ]] || { [[ " ${long[*]} " == *" $entry "* ]] && [ "$1" = long ]; } || continue
 		[ -f "$here/$name.sh" ] || continue
 		echo "# $name"
+		began=$SECONDS
 		timeout --kill-after=10 "$limit" bash "$here/$name.sh" >"$log.out" 2>"$log.err" </dev/null
 		local status=$?
 		grep -E '^(ok|not ok|#)' "$log.out"
@@ -66,6 +67,7 @@ inside() {
 			tail -n 20 "$log.err" | sed 's/^/#   /'
 			failed=$((failed + 1))
 		fi
+		echo "# $name took $((SECONDS - began)) s"
 	done
 	echo "$passed passed, $failed failed"
 	[ "$failed" -eq 0 ]
