@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/io.h"
 #include "common/spec_fields.h"
 
@@ -123,14 +124,6 @@ static void execute(const struct hook *hook, int input, int output)
 	execve(hook->path, hook->args[0] ? hook->args : only_path, hook->env);
 	dprintf(2, "fork/exec %s: %s", hook->path, strerror(errno));
 	_exit(127);
-}
-
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 /* Whether the process ended in time; it has been reaped then. */

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/io.h"
 #include "guest-agent/places.h"
 
@@ -75,14 +76,6 @@ static long status_number(const char *status, const char *name, bool last)
 	for (at = end; at > line && isdigit((unsigned char)at[-1]); at--)
 		;
 	return strtol(at, NULL, 10);
-}
-
-static long long milliseconds(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 struct stat_figures {
@@ -207,11 +200,11 @@ json_t *processes_list(unsigned container, struct error *err)
 {
 	struct listing listing = {
 	    .array = json_array(),
-	    .now = milliseconds(CLOCK_REALTIME),
+	    .now = clock_ms(CLOCK_REALTIME),
 	    .ticks = sysconf(_SC_CLK_TCK),
 	};
 
-	listing.boot = listing.now - milliseconds(CLOCK_BOOTTIME);
+	listing.boot = listing.now - clock_ms(CLOCK_BOOTTIME);
 	if (!listing.array || processes_each(container, add_process, &listing, err) < 0) {
 		json_decref(listing.array);
 		return NULL;

@@ -7,10 +7,10 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 
 #define HEAD_SIZE 16 /* bytes up to and with the length of the header's fields */
 #define AUTHENTICATION_MS 5000
@@ -236,14 +236,6 @@ int dbus_parse(const unsigned char *data, size_t size, struct dbus_message *mess
 }
 
 /* --- talking ----------------------------------------------------------------------------------------------------- */
-
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000ll + now.tv_nsec / 1000000;
-}
 
 static int receive_some(int fd, int64_t deadline, void *data, size_t size, size_t *got, struct error *err)
 {

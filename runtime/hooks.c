@@ -11,10 +11,10 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/io.h"
 #include "common/spec_fields.h"
 #include "runtime/report.h"
@@ -105,14 +105,6 @@ static void release_running(struct running *running)
 	cleanup_close_fd(&running->out);
 	cleanup_close_fd(&running->err);
 	cleanup_close_fd(&running->pidfd);
-}
-
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000ll + now.tv_nsec / 1000000;
 }
 
 /* A list of words that ends with NULL; the words belong to the JSON. */

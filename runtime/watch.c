@@ -5,32 +5,22 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/io.h"
 #include "runtime/process.h"
 #include "runtime/signals.h"
-
-#define SECOND 1000000000ll
 
 /* A guest that boots or answers uses the CPU. One that has used next to nothing for this long waits for something that
  * will not come (a halted CPU, a lost interrupt). */
 #define IDLE_SECONDS 10
 #define IDLE_CPU_NS 10000000
 
-static int64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * SECOND + now.tv_nsec;
-}
-
 void watch_set_timeout(struct watch *watch, unsigned seconds)
 {
 	watch->timeout = seconds;
-	watch->deadline = now_ns() + seconds * SECOND;
+	watch->deadline = now_ns() + seconds * NS_PER_SECOND;
 }
 
 int watch_start_timeout(unsigned *seconds, struct error *err)
@@ -85,11 +75,11 @@ static int time_left(const struct watch *watch, const struct idleness *idle, int
 {
 	int64_t until = watch->deadline;
 
-	if (watch->idle_process > 0 && (until == 0 || idle->since + IDLE_SECONDS * SECOND < until))
-		until = idle->since + IDLE_SECONDS * SECOND;
+	if (watch->idle_process > 0 && (until == 0 || idle->since + IDLE_SECONDS * NS_PER_SECOND < until))
+		until = idle->since + IDLE_SECONDS * NS_PER_SECOND;
 	if (until == 0)
 		return -1;
-	return until <= now ? 0 : (int)((until - now) / 1000000 + 1);
+	return until <= now ? 0 : (int)((until - now) / NS_PER_MS + 1);
 }
 
 static int64_t starved(int pidfd)
@@ -106,10 +96,10 @@ static bool put_off(struct watch *watch)
 	int64_t total = starved(watch->vmm) + starved(watch->fsd);
 	int64_t more = total - watch->starved;
 
-	if (more < SECOND)
+	if (more < NS_PER_SECOND)
 		return false;
-	if (more > watch->timeout * SECOND)
-		more = watch->timeout * SECOND;
+	if (more > watch->timeout * NS_PER_SECOND)
+		more = watch->timeout * NS_PER_SECOND;
 	watch->starved = total;
 	watch->deadline += more;
 	return true;
@@ -121,7 +111,7 @@ static int check_time(struct watch *watch, struct idleness *idle, struct error *
 
 	if (watch->deadline != 0 && now >= watch->deadline && !put_off(watch))
 		return fail(watch, WATCH_TIMEOUT, err);
-	if (watch->idle_process <= 0 || now < idle->since + IDLE_SECONDS * SECOND)
+	if (watch->idle_process <= 0 || now < idle->since + IDLE_SECONDS * NS_PER_SECOND)
 		return 0;
 	needed = demand(watch->idle_process);
 	if (needed >= 0 && needed - idle->demand < IDLE_CPU_NS) {

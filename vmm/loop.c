@@ -4,14 +4,12 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 
 #define EVENTS_MAX 32
-#define NANOSECONDS_PER_SECOND 1000000000ull
-#define NANOSECONDS_PER_MILLISECOND 1000000ull
 
 /* A function that another thread wants to have run here; lives on that thread's stack. */
 struct call {
@@ -45,10 +43,7 @@ struct loop {
 
 static uint64_t now(void)
 {
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (uint64_t)time.tv_sec * NANOSECONDS_PER_SECOND + (uint64_t)time.tv_nsec;
+	return (uint64_t)now_ns();
 }
 
 static void run_calls(struct loop_source *source, uint32_t events)
@@ -265,8 +260,7 @@ static int wait_time(struct loop *loop)
 	moment = now();
 	if (loop->timers->deadline <= moment)
 		return 0;
-	milliseconds =
-	    (loop->timers->deadline - moment + NANOSECONDS_PER_MILLISECOND - 1) / NANOSECONDS_PER_MILLISECOND;
+	milliseconds = (loop->timers->deadline - moment + NS_PER_MS - 1) / NS_PER_MS;
 	return milliseconds < 60000 ? (int)milliseconds : 60000;
 }
 

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -17,12 +18,12 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/vfs.h>
-#include <time.h>
 #include <linux/magic.h>
 #include <unistd.h>
 
 #include "common/agent_protocol.h"
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/io.h"
 #include "runtime/agent.h"
 #include "runtime/command.h"
@@ -298,21 +299,19 @@ static void check_boot(struct examination *examination)
 {
 	__attribute__((cleanup(trial_release))) struct trial trial = {
 	    .control = -1, .result = -1, .log = -1, .signals = -1, .machine = MACHINE_NONE, .watch = WATCH_NONE};
-	struct timespec before, after;
+	int64_t begin;
 	struct error err;
 
 	if (!examination->can_boot) {
 		bad(examination, "boot", "not tried, because of the above");
 		return;
 	}
-	clock_gettime(CLOCK_MONOTONIC, &before);
+	begin = now_ms();
 	if (boot(&trial, &err) < 0) {
 		explain_boot(examination, &trial, &err);
 		return;
 	}
-	clock_gettime(CLOCK_MONOTONIC, &after);
-	good("boot", "a guest came up in %lld ms",
-	     (long long)(after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000);
+	good("boot", "a guest came up in %" PRId64 " ms", now_ms() - begin);
 }
 
 static int run(const struct invocation *invocation, struct error *err)

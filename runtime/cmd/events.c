@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "runtime/agent.h"
 #include "runtime/attach.h"
 #include "runtime/command.h"
@@ -87,14 +87,6 @@ struct follower {
 	int64_t interval, next; /* nanoseconds; of CLOCK_MONOTONIC */
 };
 
-static int64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000ll + now.tv_nsec;
-}
-
 static int ask_for_news(const struct container *container, struct follower *follower, struct error *err)
 {
 	cleanup_free char *order = NULL;
@@ -133,7 +125,7 @@ static int wait_for_something(const struct follower *follower, struct pollfd pol
 
 	polled[0] = (struct pollfd){.fd = follower->news, .events = POLLIN};
 	polled[1] = (struct pollfd){.fd = follower->attachment->watch.vmm, .events = POLLIN};
-	return poll(polled, 2, left > 0 ? (int)(left / 1000000 + 1) : 0);
+	return poll(polled, 2, left > 0 ? (int)(left / NS_PER_MS + 1) : 0);
 }
 
 static bool has_ended(const struct follower *follower)

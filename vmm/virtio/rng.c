@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
+#include "common/clock.h"
 #include "common/error.h"
 #include "vmm/virtio/devices.h"
 
@@ -37,11 +37,8 @@ static struct rng *rng_of(struct virtio_device *device)
 
 static void count_tokens(struct rng *rng)
 {
-	struct timespec time;
-	uint64_t now, earned;
+	uint64_t now = (uint64_t)now_ns(), earned;
 
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	now = (uint64_t)time.tv_sec * 1000000000ull + (uint64_t)time.tv_nsec;
 	earned = (now - rng->counted_until) / NS_PER_BYTE;
 	if (earned < BUCKET_SIZE - rng->tokens) {
 		rng->tokens += (uint32_t)earned;
