@@ -16,6 +16,7 @@ struct global_options {
 	const char *log_format;
 	bool debug;
 	bool systemd_cgroup;
+	const char *cgroup_manager; /* or NULL */
 	const char *criu;
 	const char *rootless;
 	const char *config; /* or NULL */

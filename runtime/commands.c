@@ -21,6 +21,8 @@ const struct flag global_flags[] = {
     {"debug", 0, FLAG_SWITCH, offsetof(struct global_options, debug), NULL, "say more"},
     {"systemd-cgroup", 0, FLAG_SWITCH, offsetof(struct global_options, systemd_cgroup), NULL,
      "cgroups are scopes of systemd; cgroupsPath is slice:prefix:name"},
+    {"cgroup-manager", 0, FLAG_TEXT, offsetof(struct global_options, cgroup_manager), "MANAGER",
+     "as crun's: cgroupfs, systemd (the same as --systemd-cgroup) or disabled"},
     {"rootless", 0, FLAG_TEXT, offsetof(struct global_options, rootless), "VALUE",
      "ignore that cgroups cannot be made: true, false or auto (default: unless root)"},
     {"config", 0, FLAG_TEXT, offsetof(struct global_options, config), "FILE", "the configuration file"},

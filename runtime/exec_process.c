@@ -220,8 +220,8 @@ static int read_process_file(const char *path, struct exec_process *process, str
 	return exec_process_take_text(text, size, process, err) < 0 ? error_prefix(err, "%s", path) : 0;
 }
 
-static int change_process(const struct exec_flags *flags, const char *bundle, struct exec_process *process,
-			  struct error *err)
+static int change_process(const struct exec_flags *flags, const char *bundle, const char *config,
+			  struct exec_process *process, struct error *err)
 {
 	cleanup_close int folder = open(bundle, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	cleanup_spec struct spec spec = {0};
@@ -229,7 +229,7 @@ static int change_process(const struct exec_flags *flags, const char *bundle, st
 
 	if (folder < 0)
 		return error_set_errno(err, "open bundle `%s`", bundle);
-	if (spec_load(folder, &spec, err) < 0)
+	if (spec_load(folder, config, &spec, err) < 0)
 		return -1;
 	json = json_object_get(spec.json, "process");
 	if (exec_process_apply(flags, json, err) < 0 || check(json, err) < 0)
@@ -242,11 +242,11 @@ static int change_process(const struct exec_flags *flags, const char *bundle, st
 	return 0;
 }
 
-int exec_process_make(const struct exec_flags *flags, const char *bundle, struct exec_process *process,
-		      struct error *err)
+int exec_process_make(const struct exec_flags *flags, const char *bundle, const char *config,
+		      struct exec_process *process, struct error *err)
 {
 	*process = (struct exec_process){0};
 	if (flags->process)
 		return read_process_file(flags->process, process, err);
-	return change_process(flags, bundle, process, err);
+	return change_process(flags, bundle, config, process, err);
 }

@@ -27,9 +27,9 @@ struct exec_process {
 void exec_process_release(struct exec_process *process);
 #define cleanup_exec_process __attribute__((cleanup(exec_process_release)))
 
-/* bundle is the path of the container's. */
-int exec_process_make(const struct exec_flags *flags, const char *bundle, struct exec_process *process,
-		      struct error *err);
+/* bundle is the path of the container's, config as for spec_load. */
+int exec_process_make(const struct exec_flags *flags, const char *bundle, const char *config,
+		      struct exec_process *process, struct error *err);
 
 /* The same for the text of a process.json, of which the result takes possession (also on failure). */
 int exec_process_take_text(char *text, size_t size, struct exec_process *process, struct error *err);

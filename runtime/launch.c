@@ -156,6 +156,7 @@ static int plan_host(const struct launch_options *options, struct materials *mat
 {
 	const json_t *linux_part = json_object_get(materials->spec.json, "linux");
 	const char *path = json_string_value(json_object_get(linux_part, "cgroupsPath"));
+	const char *manager = options->global->cgroup_manager;
 	struct config *config = &materials->config;
 	bool rootless;
 
@@ -165,6 +166,8 @@ static int plan_host(const struct launch_options *options, struct materials *mat
 		return error_prefix(err, SPEC_FILE);
 	if (options->global->systemd_cgroup)
 		config->manager = CGROUP_SYSTEMD;
+	if (manager && cgroup_parse_manager(manager, &config->manager) < 0)
+		return error_set(err, EINVAL, "--cgroup-manager: \"%s\" is not cgroupfs, systemd or disabled", manager);
 	if (limits_read(json_object_get(linux_part, "resources"), &materials->limits, err) < 0 ||
 	    cgroup_locate(config->manager, path, options->id, rootless, &materials->place, err) < 0)
 		return error_prefix(err, SPEC_FILE);
@@ -206,7 +209,7 @@ static int gather(const struct launch_options *options, struct materials *materi
 	if (options->preserve_fds != 0)
 		return error_set(err, ENOTSUP, "--preserve-fds: descriptors of the host cannot be passed into a guest");
 	if (catch_signals(&materials->signals, err) < 0 || open_bundle(options->bundle, materials, err) < 0 ||
-	    spec_load(materials->bundle, &materials->spec, err) < 0 ||
+	    spec_load(materials->bundle, options->config, &materials->spec, err) < 0 ||
 	    check_terminal(options, &materials->spec, err) < 0 || plan_host(options, materials, err) < 0 ||
 	    exports_open(&materials->spec, materials->bundle, &materials->exports, err) < 0 ||
 	    disks_open(&materials->spec, materials->bundle, &materials->disks, err) < 0 ||
@@ -234,6 +237,7 @@ static int copy_to_state(const struct launch_options *options, const struct mate
 	    .stage = STATE_CREATING,
 	    .id = copy(options->id),
 	    .bundle = copy(materials->bundle_path),
+	    .config = copy(options->config),
 	    .rootfs = copy(materials->exports.rootfs),
 	    .created = state_timestamp(),
 	    .annotations = json_is_object(annotations) ? json_incref(annotations) : NULL,

@@ -19,6 +19,7 @@
 struct launch_options {
 	const char *id;
 	const char *bundle;
+	const char *config;	    /* the specification's file in it, or NULL: config.json */
 	const char *pid_file;	    /* or NULL */
 	const char *pidfd_socket;   /* or NULL */
 	const char *console_socket; /* or NULL */

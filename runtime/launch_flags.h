@@ -10,7 +10,7 @@
 #include "runtime/options.h"
 
 struct launch_flags {
-	const char *bundle, *console_socket, *pid_file, *pidfd_socket;
+	const char *bundle, *config, *console_socket, *pid_file, *pidfd_socket;
 	bool no_pivot, no_new_keyring;
 	unsigned preserve_fds;
 };
@@ -26,6 +26,9 @@ struct launch_flags {
 	{"bundle",  'b',                                                                                               \
 	 FLAG_TEXT, LAUNCH_FLAG(type, member, bundle),                                                                 \
 	 "DIR",	    "the bundle: a folder with config.json (default: the current one)"},                               \
+	    {"config",	'f',                                                                                           \
+	     FLAG_TEXT, LAUNCH_FLAG(type, member, config),                                                             \
+	     "FILE",	"the specification, a file of the bundle (default: config.json)"},                             \
 	    {"console-socket", 0,                                                                                      \
 	     FLAG_TEXT,	       LAUNCH_FLAG(type, member, console_socket),                                              \
 	     "PATH",	       "unix socket that gets the terminal"},                                                  \
@@ -52,6 +55,7 @@ static inline struct launch_options launch_options_of(const struct launch_flags 
 {
 	return (struct launch_options){
 	    .bundle = flags->bundle,
+	    .config = flags->config,
 	    .pid_file = flags->pid_file,
 	    .pidfd_socket = flags->pidfd_socket,
 	    .console_socket = flags->console_socket,

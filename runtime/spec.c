@@ -100,22 +100,23 @@ int spec_take_text(char *text, size_t size, struct spec *spec, struct error *err
 	return 0;
 }
 
-int spec_load(int bundle, struct spec *spec, struct error *err)
+int spec_load(int bundle, const char *file, struct spec *spec, struct error *err)
 {
-	cleanup_close int fd = openat(bundle, SPEC_FILE, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	const char *name = file ? file : SPEC_FILE;
+	cleanup_close int fd = openat(bundle, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	struct stat status;
 	size_t size;
 	char *text;
 
 	*spec = (struct spec){0};
 	if (fd < 0 && errno == ENOENT)
-		return error_set(err, ENOENT, "JSON specification file " SPEC_FILE " not found");
+		return error_set(err, ENOENT, "JSON specification file %s not found", name);
 	if (fd < 0)
-		return error_set_errno(err, "open " SPEC_FILE);
+		return error_set_errno(err, "open %s", name);
 	if (fstat(fd, &status) < 0 || !S_ISREG(status.st_mode))
-		return error_set(err, EINVAL, SPEC_FILE " is not a regular file");
+		return error_set(err, EINVAL, "%s is not a regular file", name);
 	if (read_stream(fd, SPEC_SIZE_MAX, &text, &size, err) < 0)
-		return error_prefix(err, SPEC_FILE);
+		return error_prefix(err, "%s", name);
 	return spec_take_text(text, size, spec, err);
 }
 

@@ -23,8 +23,9 @@ struct spec {
 void spec_release(struct spec *spec);
 #define cleanup_spec __attribute__((cleanup(spec_release)))
 
-/* Reads config.json from the bundle folder. Messages begin with the file's name and name the field. */
-int spec_load(int bundle, struct spec *spec, struct error *err);
+/* Reads the specification from a file of the bundle folder, config.json where file is NULL (an absolute path is taken
+ * as it is). Messages begin with the file's name and name the field. */
+int spec_load(int bundle, const char *file, struct spec *spec, struct error *err);
 
 /* The same for size bytes of allocated, NUL-terminated text, which the spec then owns (also on failure). */
 int spec_take_text(char *text, size_t size, struct spec *spec, struct error *err);

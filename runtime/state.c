@@ -25,6 +25,7 @@ void state_release(struct state *state)
 {
 	free(state->id);
 	free(state->bundle);
+	free(state->config);
 	free(state->rootfs);
 	free(state->created);
 	free(state->sandbox);
@@ -123,7 +124,8 @@ static int copy_optional(const json_t *object, const char *key, char **value, st
 static int parse_cgroup(const json_t *object, struct state *state, struct error *err)
 {
 	if (copy_optional(object, "cgroup", &state->cgroup, err) < 0 ||
-	    copy_optional(object, "scope", &state->scope, err) < 0)
+	    copy_optional(object, "scope", &state->scope, err) < 0 ||
+	    copy_optional(object, "config", &state->config, err) < 0)
 		return -1;
 	if (state->cgroup && (state->cgroup[0] != '/' || state->cgroup[1] == '\0' || strstr(state->cgroup, "/..") ||
 			      strlen(state->cgroup) >= PATH_MAX))
@@ -247,6 +249,8 @@ char *state_format(const struct state *state)
 		json_object_set(object, "annotations", state->annotations);
 	if (state->cgroup)
 		json_object_set_new(object, "cgroup", json_string(state->cgroup));
+	if (state->config)
+		json_object_set_new(object, "config", json_string(state->config));
 	if (state->scope)
 		json_object_set_new(object, "scope", json_string(state->scope));
 	if (state->paused)

@@ -25,6 +25,7 @@ struct state {
 	enum state_stage stage;
 	char *id;
 	char *bundle;	     /* absolute path */
+	char *config;	     /* the specification's file in it, or NULL: config.json */
 	char *rootfs;	     /* absolute path */
 	char *created;	     /* RFC 3339 with nanoseconds, UTC */
 	json_t *annotations; /* object of strings, or NULL */

@@ -357,7 +357,8 @@ static int make_process(struct call *call, const struct invocation *invocation, 
 	    .args = invocation->argv + 1,
 	};
 
-	return exec_process_make(&changes, call->container.state.bundle, &call->process, err);
+	return exec_process_make(&changes, call->container.state.bundle, call->container.state.config, &call->process,
+				 err);
 }
 
 static int carry_out(struct call *call, const struct invocation *invocation, struct error *err)

@@ -221,27 +221,27 @@ static void test_load(void **state)
 	char *large;
 
 	(void)state;
-	assert_int_equal(spec_load(bundle, &spec, &err), -1);
+	assert_int_equal(spec_load(bundle, NULL, &spec, &err), -1);
 	assert_string_equal(err.message, "JSON specification file config.json not found");
 	write_config(GOOD "}", strlen(GOOD "}"));
-	assert_int_equal(spec_load(bundle, &spec, &err), 0);
+	assert_int_equal(spec_load(bundle, NULL, &spec, &err), 0);
 	assert_string_equal(spec_root_path(&spec), "rootfs");
 	spec_release(&spec);
 	write_config("", 0);
-	assert_int_equal(spec_load(bundle, &spec, &err), -1);
+	assert_int_equal(spec_load(bundle, NULL, &spec, &err), -1);
 	large = malloc(SPEC_SIZE_MAX + 2);
 	memset(large, ' ', SPEC_SIZE_MAX + 2);
 	write_config(large, SPEC_SIZE_MAX + 2);
 	free(large);
-	assert_int_equal(spec_load(bundle, &spec, &err), -1);
+	assert_int_equal(spec_load(bundle, NULL, &spec, &err), -1);
 	assert_string_equal(err.message, "config.json: larger than 4194304 bytes");
 	unlinkat(bundle, "config.json", 0);
 	mkdirat(bundle, "config.json", 0700);
-	assert_int_equal(spec_load(bundle, &spec, &err), -1);
+	assert_int_equal(spec_load(bundle, NULL, &spec, &err), -1);
 	assert_string_equal(err.message, "config.json is not a regular file");
 	unlinkat(bundle, "config.json", AT_REMOVEDIR);
 	mkfifoat(bundle, "config.json", 0700);
-	assert_int_equal(spec_load(bundle, &spec, &err), -1);
+	assert_int_equal(spec_load(bundle, NULL, &spec, &err), -1);
 	unlinkat(bundle, "config.json", 0);
 }
 
