@@ -8,8 +8,8 @@ snapshot() { # what a leak would change
 	ls /proc/self/fd | wc -l
 	wc -l </proc/mounts
 	find /sys/fs/cgroup -type d | wc -l
-	# Not /tmp: it shows what goes on outside of the emulated host.
-	find /run /var/lib -xdev 2>/dev/null | grep -v -e "$work" | wc -l
+	# What lies on the build machine's own file system would show what goes on there.
+	find /run /dev/shm -xdev 2>/dev/null | grep -v -e "$work" | wc -l
 	wc -l </proc/net/unix
 	ps --ppid 2 -p 2 --deselect -o comm= | grep -c . # without the kernel's own
 }
