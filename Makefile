@@ -30,7 +30,7 @@ LIBS_vmm := -lseccomp -lcap -luring
 LIBS_fsd := -lseccomp -lcap
 LIBS_agent := -ljansson
 LIBS_runtime := -ljansson -lseccomp -lcap
-LIBS_common :=
+LIBS_common := -ljansson
 
 MAIN_vmm := hull-vmm
 MAIN_fsd := hull-fsd

@@ -9,10 +9,6 @@
 
 #include "common/error.h"
 
-/* A copy of path that is absolute and without ".", ".." and doubled slashes, by its text alone. The caller frees it;
- * NULL when memory is short. */
-char *path_clean(const char *path);
-
 /* openat2 within root; flags as for open, O_CLOEXEC is added. Return a descriptor or -1 with errno. */
 int path_open(int root, const char *path, int flags);
 

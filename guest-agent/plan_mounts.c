@@ -6,9 +6,9 @@
 #include <sys/mount.h>
 
 #include "common/cleanup.h"
+#include "common/path.h"
 #include "common/spec_fields.h"
 #include "guest-agent/disks.h"
-#include "guest-agent/path.h"
 
 /* Export names become one part of a path; what the contract with the file server allows is safe there. */
 static bool is_export_name(const char *name)

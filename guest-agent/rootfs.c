@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/path.h"
 #include "guest-agent/disks.h"
 #include "guest-agent/mounts.h"
 #include "guest-agent/path.h"

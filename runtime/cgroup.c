@@ -15,6 +15,7 @@
 
 #include "common/cleanup.h"
 #include "common/io.h"
+#include "common/path.h"
 #include "runtime/report.h"
 #include "runtime/systemd.h"
 
@@ -54,35 +55,6 @@ static char *last_slash(char *text, size_t length)
 	return text + (length > 0 ? length - 1 : 0);
 }
 
-char *cgroup_clean_path(const char *path)
-{
-	char *clean = malloc(strlen(path) + 2);
-	size_t used = 0;
-
-	if (!clean)
-		return NULL;
-	for (;;) {
-		size_t length;
-
-		path += strspn(path, "/");
-		length = strcspn(path, "/");
-		if (length == 0)
-			break;
-		if (length == 2 && path[0] == '.' && path[1] == '.') {
-			used = (size_t)(last_slash(clean, used) - clean);
-		} else if (length != 1 || path[0] != '.') {
-			clean[used++] = '/';
-			memcpy(clean + used, path, length);
-			used += length;
-		}
-		path += length;
-	}
-	if (used == 0)
-		clean[used++] = '/';
-	clean[used] = '\0';
-	return clean;
-}
-
 /* The path after "0::" of /proc/PID/cgroup, without its newline; allocated. */
 static char *find_unified(const char *text, struct error *err)
 {
@@ -113,7 +85,7 @@ static char *cgroup_of(pid_t pid, struct error *err)
 static int locate_relative(const char *path, struct cgroup_place *place, struct error *err)
 {
 	cleanup_free char *own = cgroup_of(0, err);
-	char *below = cgroup_clean_path(path), *joined = NULL;
+	char *below = path_clean(path), *joined = NULL;
 
 	if (own && below) {
 		*last_slash(own, strlen(own)) = '\0';
@@ -134,7 +106,7 @@ static int locate_in_files(const char *path, const char *id, struct cgroup_place
 		return locate_relative(id, place, err);
 	if (strlen(path) + sizeof(CGROUP_MOUNT) >= PATH_MAX)
 		return error_set(err, ENAMETOOLONG, "linux.cgroupsPath: too long");
-	place->path = cgroup_clean_path(path);
+	place->path = path_clean(path);
 	if (!place->path)
 		return error_set(err, ENOMEM, "copy a path");
 	if (strcmp(place->path, "/") == 0)

@@ -41,9 +41,6 @@ int cgroup_parse_manager(const char *text, enum cgroup_manager *manager);
 int cgroup_locate(enum cgroup_manager manager, const char *path, const char *id, bool rootless,
 		  struct cgroup_place *place, struct error *err);
 
-/* Removes ".", ".." and doubled slashes without ever leaving the root; the result begins with "/". Allocated. */
-char *cgroup_clean_path(const char *path);
-
 /* Makes it, empty, and sets the limits for a machine with that much memory. Fails when it exists and is not empty, or
  * is frozen. *fd becomes its descriptor, for placing processes in it (spawn.h), or -1 where there is none. On failure
  * nothing is left. */
