@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
@@ -23,6 +22,7 @@
 #include "guest-agent/boot.h"
 #include "guest-agent/init.h"
 #include "guest-agent/loop.h"
+#include "guest-agent/path.h"
 #include "guest-agent/places.h"
 #include "guest-agent/stdio.h"
 
@@ -332,12 +332,7 @@ static int namespaces_of(const struct exec_place *place)
 
 static int open_cgroup(int at, const char *path)
 {
-	struct open_how how = {
-	    .flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC,
-	    .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
-	};
-
-	return (int)syscall(SYS_openat2, at, *path ? path : ".", &how, sizeof(how));
+	return path_open_beneath(at, *path ? path : ".", O_RDONLY | O_DIRECTORY);
 }
 
 /* The cgroup that the container's first process is in now: it may have moved below the container's and divided that

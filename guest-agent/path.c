@@ -26,6 +26,11 @@ int path_open(int root, const char *path, int flags)
 	return open_resolved(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
 }
 
+int path_open_beneath(int directory, const char *path, int flags)
+{
+	return open_resolved(directory, path, flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+}
+
 static int open_directory(int root, const char *path, bool no_links)
 {
 	uint64_t links = no_links ? RESOLVE_NO_SYMLINKS : RESOLVE_NO_MAGICLINKS;

@@ -12,6 +12,9 @@
 /* openat2 within root; flags as for open, O_CLOEXEC is added. Return a descriptor or -1 with errno. */
 int path_open(int root, const char *path, int flags);
 
+/* As path_open, but a path that leads out of the directory is an error, and so is every link. */
+int path_open_beneath(int directory, const char *path, int flags);
+
 /* Opens (O_PATH) the directory at a clean path, and makes what is missing of it with mode 0755. With no_links a
  * symbolic link on the way is an error. Return a descriptor or -1 with err. */
 int path_make_directory(int root, const char *path, bool no_links, struct error *err);

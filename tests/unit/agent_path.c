@@ -79,6 +79,19 @@ static void test_open_stays_inside(void **state)
 	assert_int_equal(errno, ELOOP);
 }
 
+static void test_open_beneath(void **state)
+{
+	(void)state;
+	assert_true(inode_of(path_open_beneath(root, "a/b", O_PATH)) == inode_at("root/a/b"));
+	assert_true(inode_of(path_open_beneath(root, ".", O_PATH)) == inode_at("root"));
+	assert_int_equal(path_open_beneath(root, "a/../../outside", O_PATH), -1);
+	assert_int_equal(errno, EXDEV);
+	assert_int_equal(path_open_beneath(root, "/a", O_PATH), -1);
+	assert_int_equal(errno, EXDEV);
+	assert_int_equal(path_open_beneath(root, "link/x", O_PATH), -1);
+	assert_int_equal(errno, ELOOP);
+}
+
 static void test_make_directory(void **state)
 {
 	struct error err;
@@ -180,11 +193,9 @@ static void test_lookup(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_open_stays_inside),
-	    cmocka_unit_test(test_make_directory),
-	    cmocka_unit_test(test_make_file),
-	    cmocka_unit_test(test_long_names),
-	    cmocka_unit_test(test_lookup),
+	    cmocka_unit_test(test_open_stays_inside), cmocka_unit_test(test_open_beneath),
+	    cmocka_unit_test(test_make_directory),    cmocka_unit_test(test_make_file),
+	    cmocka_unit_test(test_long_names),	      cmocka_unit_test(test_lookup),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
