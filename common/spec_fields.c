@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/spec_values.h"
+
 #define NOT_YET NULL
 
 /* In the order of the specification; where a whole object is refused its own row stands before those of its members, so
@@ -330,39 +332,6 @@ json_t *spec_parse(const char *text, size_t size, struct error *err)
 		return NULL;
 	}
 	return value;
-}
-
-#define TWO_TO_63 9223372036854775808.0
-
-int spec_get_i64(const json_t *value, int64_t *number)
-{
-	double real;
-
-	if (json_is_integer(value)) {
-		*number = json_integer_value(value);
-		return 0;
-	}
-	if (!json_is_real(value))
-		return -1;
-	real = json_real_value(value);
-	if (real < -TWO_TO_63 || real >= TWO_TO_63 || (double)(int64_t)real != real)
-		return -1;
-	*number = (int64_t)real;
-	return 0;
-}
-
-int spec_get_u64(const json_t *value, uint64_t *number)
-{
-	int64_t small;
-
-	if (json_is_real(value) && json_real_value(value) >= TWO_TO_63 && json_real_value(value) <= 2 * TWO_TO_63) {
-		*number = UINT64_MAX;
-		return 0;
-	}
-	if (spec_get_i64(value, &small) < 0 || small < 0)
-		return -1;
-	*number = (uint64_t)small;
-	return 0;
 }
 
 /* --- walking ----------------------------------------------------------------------------------------------------- */

@@ -53,11 +53,6 @@ extern const size_t n_spec_fields;
  * both. Returns a new reference to an object, or NULL with err: invalid JSON, not an object. */
 json_t *spec_parse(const char *text, size_t size, struct error *err);
 
-/* Reads a JSON number as an unsigned or signed 64-bit value. A real of 2^63 or more gives UINT64_MAX. Returns 0, or -1
- * when it is no whole number in range. */
-int spec_get_u64(const json_t *value, uint64_t *number);
-int spec_get_i64(const json_t *value, int64_t *number);
-
 /* Finds the first field that is present with a wrong type, or present and refused. The error names the full path:
  * "linux.seccomp is not supported yet", "process.args[1] must be a string". Returns 0 or -1. */
 int spec_fields_check(const json_t *config, struct error *err);

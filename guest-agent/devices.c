@@ -13,7 +13,7 @@
 
 #include "common/cleanup.h"
 #include "common/path.h"
-#include "common/spec_fields.h"
+#include "common/spec_values.h"
 #include "guest-agent/path.h"
 
 #define MAJOR_MAX ((1u << 12) - 1) /* of the kernel's device numbers */
@@ -29,20 +29,6 @@ static const struct {
 
 /* --- reading ----------------------------------------------------------------------------------------------------- */
 
-static const char *text_of(const json_t *object, const char *name)
-{
-	const char *text = json_string_value(json_object_get(object, name));
-
-	return text ? text : "";
-}
-
-static uint64_t number_or(const json_t *object, const char *name, uint64_t otherwise)
-{
-	uint64_t number;
-
-	return spec_get_u64(json_object_get(object, name), &number) == 0 ? number : otherwise;
-}
-
 bool devices_named(const json_t *array, const char *path)
 {
 	const json_t *element;
@@ -50,7 +36,7 @@ bool devices_named(const json_t *array, const char *path)
 
 	json_array_foreach(array, i, element)
 	{
-		if (strcmp(text_of(element, "path"), path) == 0)
+		if (strcmp(spec_text(element, "path", ""), path) == 0)
 			return true;
 	}
 	return false;
@@ -88,23 +74,21 @@ static int read_type(const char *text, mode_t *type)
 
 static int read_device(const json_t *json, size_t index, struct device *device, struct error *err)
 {
-	int64_t major = 0, minor = 0;
+	int64_t major = spec_i64(json, "major", 0), minor = spec_i64(json, "minor", 0);
 	mode_t type;
 
-	if (read_type(text_of(json, "type"), &type) < 0)
+	if (read_type(spec_text(json, "type", ""), &type) < 0)
 		return error_set(err, EINVAL, "linux.devices[%zu].type: invalid device type \"%s\"", index,
-				 text_of(json, "type"));
-	if (*text_of(json, "path") == '\0')
+				 spec_text(json, "type", ""));
+	if (*spec_text(json, "path", "") == '\0')
 		return error_set(err, EINVAL, "linux.devices[%zu].path must not be empty", index);
-	spec_get_i64(json_object_get(json, "major"), &major);
-	spec_get_i64(json_object_get(json, "minor"), &minor);
 	if (type != S_IFIFO && (major < 0 || major > MAJOR_MAX || minor < 0 || minor > MINOR_MAX))
 		return error_set(err, EINVAL, "linux.devices[%zu]: no such device number", index);
-	*device = (struct device){.path = path_clean(text_of(json, "path")),
-				  .mode = type | (mode_t)(number_or(json, "fileMode", 0666) & 07777),
+	*device = (struct device){.path = path_clean(spec_text(json, "path", "")),
+				  .mode = type | (mode_t)(spec_u64(json, "fileMode", 0666) & 07777),
 				  .number = type == S_IFIFO ? 0 : makedev((unsigned)major, (unsigned)minor),
-				  .uid = (uid_t)number_or(json, "uid", 0),
-				  .gid = (gid_t)number_or(json, "gid", 0)};
+				  .uid = (uid_t)spec_u64(json, "uid", 0),
+				  .gid = (gid_t)spec_u64(json, "gid", 0)};
 	return device->path ? 0 : error_set(err, ENOMEM, "out of memory");
 }
 

@@ -13,7 +13,7 @@
 
 #include "common/cleanup.h"
 #include "common/io.h"
-#include "common/spec_fields.h"
+#include "common/spec_values.h"
 #include "guest-agent/places.h"
 
 #define PLACE_SYS "/sys"

@@ -9,18 +9,10 @@
 
 #include "common/cleanup.h"
 #include "common/io.h"
-#include "common/spec_fields.h"
+#include "common/spec_values.h"
 #include "guest-agent/places.h"
 
 /* --- reading ----------------------------------------------------------------------------------------------------- */
-
-static uint32_t number_of(const json_t *object, const char *name)
-{
-	uint64_t number = 0;
-
-	spec_get_u64(json_object_get(object, name), &number);
-	return (uint32_t)number;
-}
 
 static int read_map(const json_t *array, const char *name, struct id_map *map, struct error *err)
 {
@@ -36,8 +28,9 @@ static int read_map(const json_t *array, const char *name, struct id_map *map, s
 	{
 		struct id_mapping *mapping = &map->list[map->n++];
 
-		*mapping = (struct id_mapping){number_of(element, "containerID"), number_of(element, "hostID"),
-					       number_of(element, "size")};
+		*mapping = (struct id_mapping){(uint32_t)spec_u64(element, "containerID", 0),
+					       (uint32_t)spec_u64(element, "hostID", 0),
+					       (uint32_t)spec_u64(element, "size", 0)};
 		if (mapping->size == 0)
 			return error_set(err, EINVAL, "linux.%s[%zu].size must not be 0", name, i);
 		if (mapping->size > UINT32_MAX - mapping->inside || mapping->size > UINT32_MAX - mapping->outside)

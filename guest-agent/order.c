@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "common/spec_fields.h"
+#include "common/spec_values.h"
 
 static int parse_create(json_t *json, struct order *order, struct error *err)
 {

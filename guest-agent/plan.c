@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/spec_fields.h"
+#include "common/spec_values.h"
 
 /* --- process ----------------------------------------------------------------------------------------------------- */
 
@@ -67,9 +68,9 @@ static int read_user(struct plan_process *process, const json_t *user, struct er
 	const json_t *element;
 	size_t i;
 
-	process->uid = (uid_t)plan_number(user, "uid", 0);
-	process->gid = (gid_t)plan_number(user, "gid", 0);
-	process->umask = (mode_t)plan_number(user, "umask", 0022) & 0777;
+	process->uid = (uid_t)spec_u64(user, "uid", 0);
+	process->gid = (gid_t)spec_u64(user, "gid", 0);
+	process->umask = (mode_t)spec_u64(user, "umask", 0022) & 0777;
 	if (json_array_size(groups) > NGROUPS_MAX)
 		return error_set(err, EINVAL, "process.user.additionalGids: more than %d", NGROUPS_MAX);
 	process->groups = plan_array(json_array_size(groups), sizeof(gid_t));
@@ -116,7 +117,7 @@ static int read_rlimits(struct plan_process *process, const json_t *array, struc
 		return plan_out_of_memory(err);
 	json_array_foreach(array, i, element)
 	{
-		const char *name = plan_text(element, "type", "");
+		const char *name = spec_text(element, "type", "");
 		struct plan_rlimit *rlimit = &process->rlimits[process->n_rlimits];
 
 		rlimit->resource = resource_number(name);
@@ -125,8 +126,8 @@ static int read_rlimits(struct plan_process *process, const json_t *array, struc
 		if (seen & (UINT64_C(1) << rlimit->resource))
 			return error_set(err, EINVAL, "process.rlimits[%zu]: %s is given twice", i, name);
 		seen |= UINT64_C(1) << rlimit->resource;
-		rlimit->limit.rlim_cur = plan_number(element, "soft", 0);
-		rlimit->limit.rlim_max = plan_number(element, "hard", 0);
+		rlimit->limit.rlim_cur = spec_u64(element, "soft", 0);
+		rlimit->limit.rlim_max = spec_u64(element, "hard", 0);
 		if (rlimit->limit.rlim_cur > rlimit->limit.rlim_max)
 			return error_set(err, EINVAL, "process.rlimits[%zu]: the soft limit is above the hard limit",
 					 i);
@@ -180,7 +181,7 @@ static int read_process(struct plan *plan, const json_t *json, struct error *err
 
 	if (!json_is_object(json))
 		return error_set(err, EINVAL, "process property must not be empty");
-	process->cwd = plan_text(json, "cwd", "");
+	process->cwd = spec_text(json, "cwd", "");
 	if (*process->cwd == '\0')
 		return error_set(err, EINVAL, "process.cwd must not be empty");
 	if (*process->cwd != '/')
@@ -223,7 +224,7 @@ static int read_port(const json_t *stdio, const char *name, uint32_t *port, stru
 /* What the order says about the window is newer than what the spec says. */
 static int read_window(struct plan_window *window, const json_t *size, struct error *err)
 {
-	uint64_t columns = plan_number(size, "width", 0), rows = plan_number(size, "height", 0);
+	uint64_t columns = spec_u64(size, "width", 0), rows = spec_u64(size, "height", 0);
 
 	if (columns > UINT16_MAX || rows > UINT16_MAX)
 		return error_set(err, EINVAL, "process.consoleSize: more than %d columns or rows", UINT16_MAX);
@@ -258,7 +259,7 @@ static int plan_syscall_filter(struct plan *plan, const json_t *json, struct err
 
 	if (syscall_filter_read(json, &plan->filter, err) < 0)
 		return error_prefix(err, "create");
-	if (plan->filter.n == 0 && (*plan_text(seccomp, "defaultAction", "") != '\0' ||
+	if (plan->filter.n == 0 && (*spec_text(seccomp, "defaultAction", "") != '\0' ||
 				    json_array_size(json_object_get(seccomp, "syscalls")) > 0))
 		return error_set(err, EINVAL, "create: the order has no filter for linux.seccomp");
 	return 0;
@@ -267,7 +268,7 @@ static int plan_syscall_filter(struct plan *plan, const json_t *json, struct err
 /* Names of the machine: an empty one is as good as none (runc). */
 static const char *name_or_null(const json_t *spec, const char *name)
 {
-	const char *text = plan_text(spec, name, "");
+	const char *text = spec_text(spec, name, "");
 
 	return *text ? text : NULL;
 }
@@ -280,7 +281,7 @@ static int read_order(struct plan *plan, const json_t *order, struct error *err)
 		return error_set(err, EINVAL, "create: spec must be an object");
 	if (spec_fields_check(spec, err) < 0)
 		return -1;
-	plan->rootfs_disk = plan_text(json_object_get(order, "rootfs"), "disk", NULL);
+	plan->rootfs_disk = spec_text(json_object_get(order, "rootfs"), "disk", NULL);
 	if (!plan->rootfs_disk && plan_export(json_object_get(order, "rootfs"), &plan->rootfs, &plan->rootfs_flags) < 0)
 		return error_set(err, EINVAL, "create: rootfs.export is missing");
 	plan->read_only = json_is_true(json_object_get(json_object_get(spec, "root"), "readonly"));
@@ -296,8 +297,8 @@ static int read_order(struct plan *plan, const json_t *order, struct error *err)
 		return -1;
 	if (plan_syscall_filter(plan, json_object_get(order, "seccomp"), err) < 0)
 		return -1;
-	return hooks_read(json_object_get(json_object_get(spec, "hooks"), "startContainer"), plan_text(order, "id", ""),
-			  plan_text(order, "bundle", ""), json_object_get(spec, "annotations"), &plan->start_hooks,
+	return hooks_read(json_object_get(json_object_get(spec, "hooks"), "startContainer"), spec_text(order, "id", ""),
+			  spec_text(order, "bundle", ""), json_object_get(spec, "annotations"), &plan->start_hooks,
 			  err);
 }
 

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/mount.h>
 
-#include "common/spec_fields.h"
+#include "common/spec_values.h"
 #include "guest-agent/disks.h"
 
 #define RW (BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE)
@@ -57,7 +57,7 @@ static int read_device_number(const json_t *rule, const char *name, int64_t *num
 
 static int read_device_rule(struct device_rule *rule, const json_t *json, size_t index, struct error *err)
 {
-	const char *type = plan_text(json, "type", "a");
+	const char *type = spec_text(json, "type", "a");
 
 	rule->allow = json_is_true(json_object_get(json, "allow"));
 	if (strlen(type) != 1 || !strchr("abcu", *type))
@@ -66,7 +66,7 @@ static int read_device_rule(struct device_rule *rule, const json_t *json, size_t
 	rule->type = *type == 'u' ? 'c' : *type;
 	if (read_device_number(json, "major", &rule->major) < 0 || read_device_number(json, "minor", &rule->minor) < 0)
 		return error_set(err, EINVAL, "linux.resources.devices[%zu]: no such device number", index);
-	if (read_access(plan_text(json, "access", ""), &rule->access) < 0)
+	if (read_access(spec_text(json, "access", ""), &rule->access) < 0)
 		return error_set(err, EINVAL, "linux.resources.devices[%zu].access must be made of r, w and m", index);
 	return 0;
 }
@@ -111,7 +111,7 @@ static bool has_namespace(const json_t *list, const char *type)
 
 	json_array_foreach(list, i, element)
 	{
-		if (strcmp(plan_text(element, "type", ""), type) == 0)
+		if (strcmp(spec_text(element, "type", ""), type) == 0)
 			return true;
 	}
 	return false;
@@ -200,7 +200,7 @@ int plan_linux(struct plan *plan, const json_t *json, const json_t *shared, stru
 				      err) < 0 ||
 	    read_device_rules(plan, json_object_get(json_object_get(json, "resources"), "devices"),
 			      json_object_get(json, "devices"), err) < 0 ||
-	    read_propagation(plan, plan_text(json, "rootfsPropagation", ""), err) < 0 ||
+	    read_propagation(plan, spec_text(json, "rootfsPropagation", ""), err) < 0 ||
 	    plan_texts(json_object_get(json, "maskedPaths"), &plan->masked, &plan->n_masked, err) < 0)
 		return -1;
 	if (plan_texts(json_object_get(json, "readonlyPaths"), &plan->read_only_paths, &plan->n_read_only_paths, err) <

@@ -8,6 +8,7 @@
 #include "common/cleanup.h"
 #include "common/path.h"
 #include "common/spec_fields.h"
+#include "common/spec_values.h"
 #include "guest-agent/disks.h"
 
 /* Export names become one part of a path; what the contract with the file server allows is safe there. */
@@ -145,9 +146,9 @@ int plan_export(const json_t *object, const char **name, unsigned long *flags)
 static bool read_socket(struct plan_mount *mount, const json_t *json)
 {
 	mount->is_socket = json_is_object(json);
-	mount->socket.uid = (uid_t)plan_number(json, "uid", 0);
-	mount->socket.gid = (gid_t)plan_number(json, "gid", 0);
-	mount->socket.mode = (mode_t)plan_number(json, "mode", 0600) & 07777;
+	mount->socket.uid = (uid_t)spec_u64(json, "uid", 0);
+	mount->socket.gid = (gid_t)spec_u64(json, "gid", 0);
+	mount->socket.mode = (mode_t)spec_u64(json, "mode", 0600) & 07777;
 	return mount->is_socket;
 }
 
@@ -166,10 +167,10 @@ static int read_type(struct plan_mount *mount, const json_t *json, const json_t 
 					 index);
 		return 0;
 	}
-	mount->type = plan_text(json, "type", "");
+	mount->type = spec_text(json, "type", "");
 	if (*mount->type == '\0')
 		return error_set(err, EINVAL, "mounts[%zu].type must be given for what is no bind mount", index);
-	if (is_of_host(mount->type) && !is_on_disk(mount->type, plan_text(json, "source", "")))
+	if (is_of_host(mount->type) && !is_on_disk(mount->type, spec_text(json, "source", "")))
 		return error_set(err, ENOTSUP, "mounts[%zu].type: `%s` is not supported: its source is the host's",
 				 index, mount->type);
 	return 0;
@@ -178,7 +179,7 @@ static int read_type(struct plan_mount *mount, const json_t *json, const json_t 
 static int read_mount(struct plan *plan, struct plan_mount *mount, const json_t *json, const json_t *exports,
 		      size_t index, struct error *err)
 {
-	const char *destination = plan_text(json, "destination", "");
+	const char *destination = spec_text(json, "destination", "");
 
 	if (*destination == '\0')
 		return error_set(err, EINVAL, "mounts[%zu].destination must not be empty", index);
@@ -189,7 +190,7 @@ static int read_mount(struct plan *plan, struct plan_mount *mount, const json_t 
 		return error_set(err, EINVAL, "mounts[%zu].destination: a mount over / is not supported", index);
 	if (read_type(mount, json, exports, index, err) < 0)
 		return -1;
-	mount->source = plan_text(json, "source", "");
+	mount->source = spec_text(json, "source", "");
 	if (*mount->source == '\0')
 		mount->source = mount->type;
 	return read_options(plan, mount, json_object_get(json, "options"), index, err);

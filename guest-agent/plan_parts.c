@@ -3,21 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "common/spec_fields.h"
-
-const char *plan_text(const json_t *object, const char *name, const char *otherwise)
-{
-	const char *text = json_string_value(json_object_get(object, name));
-
-	return text ? text : otherwise;
-}
-
-uint64_t plan_number(const json_t *object, const char *name, uint64_t otherwise)
-{
-	uint64_t number;
-
-	return spec_get_u64(json_object_get(object, name), &number) == 0 ? number : otherwise;
-}
 
 void *plan_array(size_t count, size_t size)
 {

@@ -6,10 +6,6 @@
 
 #include "guest-agent/plan.h"
 
-/* A member of an object as text or number, or otherwise when it is absent. */
-const char *plan_text(const json_t *object, const char *name, const char *otherwise);
-uint64_t plan_number(const json_t *object, const char *name, uint64_t otherwise);
-
 /* Room for count elements and one more that stays zero. */
 void *plan_array(size_t count, size_t size);
 

@@ -11,7 +11,7 @@
 
 #include "common/cleanup.h"
 #include "common/io.h"
-#include "common/spec_fields.h"
+#include "common/spec_values.h"
 
 #define DEFAULT_PERIOD 100000 /* microseconds, of cpu.max (Documentation/admin-guide/cgroup-v2.rst) */
 
@@ -55,20 +55,6 @@ static int add_limit(struct resources *resources, const char *file, int64_t valu
 	return add(resources, err, file, "%" PRId64, value);
 }
 
-static int64_t signed_or(const json_t *object, const char *name, int64_t otherwise)
-{
-	int64_t number;
-
-	return spec_get_i64(json_object_get(object, name), &number) == 0 ? number : otherwise;
-}
-
-static uint64_t unsigned_or(const json_t *object, const char *name, uint64_t otherwise)
-{
-	uint64_t number;
-
-	return spec_get_u64(json_object_get(object, name), &number) == 0 ? number : otherwise;
-}
-
 /* --- memory ------------------------------------------------------------------------------------------------------ */
 
 /* The field is memory and swap together, the file is swap alone. 0 becomes no line at all. */
@@ -92,14 +78,14 @@ static int add_swap(struct resources *resources, int64_t limit, int64_t swap, st
 
 static int read_memory(struct resources *resources, const json_t *memory, struct error *err)
 {
-	int64_t limit = signed_or(memory, "limit", 0);
+	int64_t limit = spec_i64(memory, "limit", 0);
 
-	if (add_swap(resources, limit, signed_or(memory, "swap", 0), err) < 0 ||
+	if (add_swap(resources, limit, spec_i64(memory, "swap", 0), err) < 0 ||
 	    add_limit(resources, "memory.max", limit, err) < 0)
 		return -1;
 	if (limit > 0 && json_is_true(json_object_get(memory, "checkBeforeUpdate")))
 		resources->not_below_usage = limit;
-	return add_limit(resources, "memory.low", signed_or(memory, "reservation", 0), err);
+	return add_limit(resources, "memory.low", spec_i64(memory, "reservation", 0), err);
 }
 
 /* --- processor --------------------------------------------------------------------------------------------------- */
@@ -116,9 +102,9 @@ static uint64_t weight_of_shares(uint64_t shares)
 
 static int read_cpu(struct resources *resources, const json_t *cpu, struct error *err)
 {
-	uint64_t shares = unsigned_or(cpu, "shares", 0);
-	uint64_t period = unsigned_or(cpu, "period", 0);
-	int64_t quota = signed_or(cpu, "quota", 0);
+	uint64_t shares = spec_u64(cpu, "shares", 0);
+	uint64_t period = spec_u64(cpu, "period", 0);
+	int64_t quota = spec_i64(cpu, "quota", 0);
 	int64_t idle;
 
 	if (spec_get_i64(json_object_get(cpu, "idle"), &idle) == 0 &&
@@ -130,11 +116,11 @@ static int read_cpu(struct resources *resources, const json_t *cpu, struct error
 		period = DEFAULT_PERIOD;
 	if (quota > 0 && add(resources, err, "cpu.max", "%" PRId64 " %" PRIu64, quota, period) < 0)
 		return -1;
-	if (quota <= 0 && (quota != 0 || unsigned_or(cpu, "period", 0) != 0) &&
+	if (quota <= 0 && (quota != 0 || spec_u64(cpu, "period", 0) != 0) &&
 	    add(resources, err, "cpu.max", "max %" PRIu64, period) < 0)
 		return -1;
 	if (json_is_number(json_object_get(cpu, "burst")))
-		return add(resources, err, "cpu.max.burst", "%" PRIu64, unsigned_or(cpu, "burst", 0));
+		return add(resources, err, "cpu.max.burst", "%" PRIu64, spec_u64(cpu, "burst", 0));
 	return 0;
 }
 
@@ -142,7 +128,7 @@ static int read_cpu(struct resources *resources, const json_t *cpu, struct error
 
 static int read_block_io(struct resources *resources, const json_t *block, struct error *err)
 {
-	uint64_t weight = unsigned_or(block, "weight", 0);
+	uint64_t weight = spec_u64(block, "weight", 0);
 
 	if (weight == 0)
 		return 0;
@@ -165,7 +151,7 @@ static int read_huge_pages(struct resources *resources, const json_t *array, str
 		    snprintf(file, sizeof(file), "hugetlb.%s.max", size) >= (int)sizeof(file))
 			return error_set(err, EINVAL,
 					 "linux.resources.hugepageLimits[%zu].pageSize must be a size like 2MB", i);
-		if (add(resources, err, file, "%" PRIu64, unsigned_or(element, "limit", 0)) < 0)
+		if (add(resources, err, file, "%" PRIu64, spec_u64(element, "limit", 0)) < 0)
 			return -1;
 	}
 	return 0;
@@ -207,7 +193,7 @@ static int read_unified(struct resources *resources, const json_t *object, struc
 int resources_read(const json_t *json, struct resources *resources, struct error *err)
 {
 	*resources = (struct resources){0};
-	if (add_limit(resources, "pids.max", signed_or(json_object_get(json, "pids"), "limit", 0), err) < 0 ||
+	if (add_limit(resources, "pids.max", spec_i64(json_object_get(json, "pids"), "limit", 0), err) < 0 ||
 	    read_memory(resources, json_object_get(json, "memory"), err) < 0 ||
 	    read_block_io(resources, json_object_get(json, "blockIO"), err) < 0 ||
 	    read_cpu(resources, json_object_get(json, "cpu"), err) < 0 ||

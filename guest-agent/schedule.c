@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "common/spec_fields.h"
+#include "common/spec_values.h"
 
 struct name {
 	const char *name;
@@ -54,21 +54,6 @@ static int find_name(const struct name *names, const char *name, uint32_t *value
 	return -1;
 }
 
-static const char *text_of(const json_t *object, const char *name)
-{
-	const char *text = json_string_value(json_object_get(object, name));
-
-	return text ? text : "";
-}
-
-static uint64_t number_of(const json_t *object, const char *name)
-{
-	uint64_t number = 0;
-
-	spec_get_u64(json_object_get(object, name), &number);
-	return number;
-}
-
 /* --- process.scheduler ------------------------------------------------------------------------------------------- */
 
 static int read_flags(const json_t *array, uint64_t *flags, struct error *err)
@@ -108,20 +93,18 @@ static int check_values(const struct schedule_attributes *a, struct error *err)
 static int read_scheduler(const json_t *json, struct schedule *schedule, struct error *err)
 {
 	struct schedule_attributes *a = &schedule->attributes;
-	int64_t nice = 0;
 
 	if (!json || json_is_null(json))
 		return 0;
 	*a = (struct schedule_attributes){.size = sizeof(*a)};
-	if (find_name(policies, text_of(json, "policy"), &a->policy) < 0)
+	if (find_name(policies, spec_text(json, "policy", ""), &a->policy) < 0)
 		return error_set(err, EINVAL, "process.scheduler.policy: invalid scheduler policy %s",
-				 text_of(json, "policy"));
-	spec_get_i64(json_object_get(json, "nice"), &nice);
-	a->nice = (int32_t)nice;
-	a->priority = (uint32_t)number_of(json, "priority");
-	a->runtime = number_of(json, "runtime");
-	a->deadline = number_of(json, "deadline");
-	a->period = number_of(json, "period");
+				 spec_text(json, "policy", ""));
+	a->nice = (int32_t)spec_i64(json, "nice", 0);
+	a->priority = (uint32_t)spec_u64(json, "priority", 0);
+	a->runtime = spec_u64(json, "runtime", 0);
+	a->deadline = spec_u64(json, "deadline", 0);
+	a->period = spec_u64(json, "period", 0);
 	schedule->has_attributes = true;
 	if (read_flags(json_object_get(json, "flags"), &a->flags, err) < 0)
 		return -1;
@@ -137,8 +120,9 @@ static int read_io_priority(const json_t *json, struct schedule *schedule, struc
 
 	if (!json || json_is_null(json))
 		return 0;
-	if (find_name(io_classes, text_of(json, "class"), &class) < 0)
-		return error_set(err, EINVAL, "process.ioPriority.class: invalid class %s", text_of(json, "class"));
+	if (find_name(io_classes, spec_text(json, "class", ""), &class) < 0)
+		return error_set(err, EINVAL, "process.ioPriority.class: invalid class %s",
+				 spec_text(json, "class", ""));
 	spec_get_i64(json_object_get(json, "priority"), &level);
 	if (level < 0 || level > 7)
 		return error_set(err, EINVAL, "process.ioPriority.priority must be from 0 to 7");
@@ -198,7 +182,7 @@ static int read_list(const char *text, cpu_set_t *set)
 
 int schedule_read_affinity(const json_t *process, const char *member, cpu_set_t *set, bool *given, struct error *err)
 {
-	const char *text = text_of(json_object_get(process, "execCPUAffinity"), member);
+	const char *text = spec_text(json_object_get(process, "execCPUAffinity"), member, "");
 
 	*given = *text != '\0';
 	if (*given && read_list(text, set) < 0)
@@ -242,7 +226,7 @@ int schedule_read(const json_t *process, struct schedule *schedule, struct error
 
 int schedule_read_personality(const json_t *json, unsigned long *persona, bool *given, struct error *err)
 {
-	const char *domain = text_of(json, "domain");
+	const char *domain = spec_text(json, "domain", "");
 
 	*given = json && !json_is_null(json);
 	if (!*given)

@@ -8,7 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "common/spec_fields.h"
+#include "common/spec_values.h"
 
 #define DIGITS 16 /* of one instruction: code 4, jt 2, jf 2, k 8 */
 

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
-#include "common/spec_fields.h"
+#include "common/spec_values.h"
 #include "guest-agent/places.h"
 
 #ifndef CLONE_NEWTIME

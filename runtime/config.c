@@ -9,6 +9,7 @@
 #include "common/cleanup.h"
 #include "common/io.h"
 #include "common/spec_fields.h"
+#include "common/spec_values.h"
 #include "runtime/vm_size.h"
 #include "runtime/watch.h"
 

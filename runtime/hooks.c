@@ -16,7 +16,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/io.h"
-#include "common/spec_fields.h"
+#include "common/spec_values.h"
 #include "runtime/report.h"
 #include "runtime/signals.h"
 #include "runtime/state.h"

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/spec_fields.h"
+#include "common/spec_values.h"
 
 #define DEFAULT_PERIOD 100000
 #define CPUS_MAX 65536

@@ -9,6 +9,7 @@
 #include "common/cleanup.h"
 #include "common/io.h"
 #include "common/spec_fields.h"
+#include "common/spec_values.h"
 
 void spec_release(struct spec *spec)
 {
@@ -17,18 +18,10 @@ void spec_release(struct spec *spec)
 	*spec = (struct spec){0};
 }
 
-/* "" when it is not there. */
-static const char *text_of(const json_t *object, const char *name)
-{
-	const char *text = json_string_value(json_object_get(object, name));
-
-	return text ? text : "";
-}
-
 /* The major version says what the fields mean; minor versions only add some. */
 static int check_version(const json_t *json, struct error *err)
 {
-	const char *version = text_of(json, "ociVersion");
+	const char *version = spec_text(json, "ociVersion", "");
 
 	if (*version == '\0')
 		return error_set(err, EINVAL, "ociVersion must be there");
@@ -53,7 +46,7 @@ static int check_process(const json_t *process, struct error *err)
 	}
 	if (*json_string_value(json_array_get(args, 0)) == '\0')
 		return error_set(err, EINVAL, "process.args[0] must not be empty");
-	if (*text_of(process, "cwd") != '/')
+	if (*spec_text(process, "cwd", "") != '/')
 		return error_set(err, EINVAL, "process.cwd must be an absolute path");
 	return 0;
 }
@@ -65,7 +58,7 @@ static int check_mounts(const json_t *mounts, struct error *err)
 
 	json_array_foreach(mounts, index, mount)
 	{
-		if (*text_of(mount, "destination") == '\0')
+		if (*spec_text(mount, "destination", "") == '\0')
 			return error_set(err, EINVAL, "mounts[%zu].destination must be there", index);
 		json_array_foreach(json_object_get(mount, "options"), n, option)
 		{
@@ -84,7 +77,7 @@ static int check(const json_t *json, struct error *err)
 	if (spec_fields_check(json, err) < 0 || check_version(json, err) < 0 ||
 	    check_process(json_object_get(json, "process"), err) < 0)
 		return -1;
-	if (*text_of(json_object_get(json, "root"), "path") == '\0')
+	if (*spec_text(json_object_get(json, "root"), "path", "") == '\0')
 		return error_set(err, EINVAL, "root.path must be there");
 	return check_mounts(json_object_get(json, "mounts"), err);
 }
@@ -122,7 +115,7 @@ int spec_load(int bundle, const char *file, struct spec *spec, struct error *err
 
 const char *spec_root_path(const struct spec *spec)
 {
-	return text_of(json_object_get(spec->json, "root"), "path");
+	return spec_text(json_object_get(spec->json, "root"), "path", "");
 }
 
 bool spec_terminal(const struct spec *spec)

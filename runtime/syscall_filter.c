@@ -18,6 +18,7 @@
 #include "common/cleanup.h"
 #include "common/io.h"
 #include "common/spec_fields.h"
+#include "common/spec_values.h"
 
 #define X32_BIT 0x40000000u
 #define API_LEVEL 6 /* of libseccomp, for the guest's kernel (6.1): not what it finds out about this one */
@@ -96,13 +97,6 @@ static int find_name(const struct name *names, const char *name, uint32_t *value
 	return -1;
 }
 
-static const char *text_of(const json_t *object, const char *name)
-{
-	const char *text = json_string_value(json_object_get(object, name));
-
-	return text ? text : "";
-}
-
 /* --- values ------------------------------------------------------------------------------------------------------ */
 
 /* config-linux.md: errnoRet is for ERRNO and TRACE, EPERM when it is not given. */
@@ -111,9 +105,9 @@ static int read_action(const json_t *object, const char *member, const char *err
 {
 	uint64_t code = EPERM;
 
-	if (find_name(actions, text_of(object, member), action) < 0)
+	if (find_name(actions, spec_text(object, member, ""), action) < 0)
 		return error_set(err, EINVAL, "%s.%s: string %s is not a valid action for seccomp", where, member,
-				 text_of(object, member));
+				 spec_text(object, member, ""));
 	if (*action == SCMP_ACT_NOTIFY)
 		return error_set(
 		    err, ENOTSUP,
@@ -149,9 +143,9 @@ static int read_comparison(const json_t *arg, const char *where, struct scmp_arg
 	uint32_t op;
 	uint64_t index = 0;
 
-	if (find_name(operators, text_of(arg, "op"), &op) < 0)
+	if (find_name(operators, spec_text(arg, "op", ""), &op) < 0)
 		return error_set(err, EINVAL, "%s.op: string %s is not a valid operator for seccomp", where,
-				 text_of(arg, "op"));
+				 spec_text(arg, "op", ""));
 	spec_get_u64(json_object_get(arg, "index"), &index);
 	if (index >= ARGUMENTS)
 		return error_set(err, EINVAL, "%s.index: a system call has %d arguments", where, ARGUMENTS);
@@ -433,7 +427,7 @@ static void run_compiler(const json_t *seccomp, uint32_t default_action, int pro
 	report->status = context
 			     ? compile(context, seccomp, default_action, program, &report->err)
 			     : error_set(&report->err, EINVAL, "linux.seccomp.defaultAction: %s cannot be a default",
-					 text_of(seccomp, "defaultAction"));
+					 spec_text(seccomp, "defaultAction", ""));
 	report->done = true;
 }
 
@@ -500,7 +494,8 @@ int syscall_filter_compile(const json_t *seccomp, struct syscall_filter *filter,
 	cleanup_close int program = -1;
 
 	*filter = (struct syscall_filter){0};
-	if (*text_of(seccomp, "defaultAction") == '\0' && json_array_size(json_object_get(seccomp, "syscalls")) == 0)
+	if (*spec_text(seccomp, "defaultAction", "") == '\0' &&
+	    json_array_size(json_object_get(seccomp, "syscalls")) == 0)
 		return 0;
 	if (read_action(seccomp, "defaultAction", "defaultErrnoRet", "linux.seccomp", &default_action, err) < 0 ||
 	    read_flags(json_object_get(seccomp, "flags"), &filter->flags, err) < 0)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/spec_fields.h"
+#include "common/spec_values.h"
 
 static bool says_nothing(const json_t *value)
 {
@@ -38,20 +39,13 @@ static void merge_group(json_t *all, const char *group, const json_t *asked)
 	}
 }
 
-static int64_t number_of(const json_t *memory, const char *name)
-{
-	int64_t number;
-
-	return spec_get_i64(json_object_get(memory, name), &number) < 0 ? 0 : number;
-}
-
 /* memory.swap counts memory and swap. Where only the memory limit is changed, the room for swap stays. */
 static void keep_swap(json_t *merged, const json_t *before, const json_t *asked)
 {
-	int64_t old_limit = number_of(before, "limit"), old_swap = number_of(before, "swap");
-	int64_t limit = number_of(asked, "limit");
+	int64_t old_limit = spec_i64(before, "limit", 0), old_swap = spec_i64(before, "swap", 0);
+	int64_t limit = spec_i64(asked, "limit", 0);
 
-	if (limit == 0 || number_of(asked, "swap") != 0 || old_swap <= 0)
+	if (limit == 0 || spec_i64(asked, "swap", 0) != 0 || old_swap <= 0)
 		return;
 	if (limit > 0 && old_limit > 0 && limit <= INT64_MAX - (old_swap - old_limit))
 		json_object_set_new(merged, "swap", json_integer(limit + (old_swap - old_limit)));

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include "common/spec_values.h"
 #include "tests/unit/agent_spec.h"
 
 static void expect(const char *path, const char *value, const char *message)

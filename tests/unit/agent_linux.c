@@ -14,7 +14,6 @@
 
 #include <cmocka.h>
 
-#include "common/spec_fields.h"
 #include "guest-agent/devices.h"
 #include "guest-agent/hooks.h"
 #include "guest-agent/id_maps.h"

@@ -10,7 +10,7 @@
 
 #include "common/spec_fields.h"
 
-static const char spec_text[] =
+static const char sample_config[] =
     "{\"ociVersion\":\"1.0.2-dev\",\"process\":{\"terminal\":false,\"user\":{\"uid\":0,\"gid\":0},\"args\":[\"sh\"],"
     "\"env\":[\"PATH=/usr/bin:/bin\",\"TERM=xterm\"],\"cwd\":\"/\",\"capabilities\":{"
     "\"bounding\":[\"CAP_AUDIT_WRITE\",\"CAP_KILL\",\"CAP_NET_BIND_SERVICE\"],"
@@ -35,7 +35,7 @@ static inline json_t *spec_new(void)
 {
 	struct error err;
 
-	return spec_parse(spec_text, strlen(spec_text), &err);
+	return spec_parse(sample_config, strlen(sample_config), &err);
 }
 
 /* Takes the reference to spec. */
