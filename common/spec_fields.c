@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/spec_values.h"
+#include "common/words.h"
 
 #define NOT_YET NULL
 
@@ -538,18 +539,23 @@ int spec_fields_check(const json_t *config, struct error *err)
 
 bool spec_mount_is_bind(const json_t *mount)
 {
-	const char *type = json_string_value(json_object_get(mount, "type"));
+	static const char *const binds[] = {"bind", "rbind", NULL};
 	const json_t *option;
 	size_t i;
 
-	if (type && strcmp(type, "bind") == 0)
+	if (strcmp(spec_text(mount, "type", ""), "bind") == 0)
 		return true;
 	json_array_foreach(json_object_get(mount, "options"), i, option)
 	{
-		const char *text = json_string_value(option);
-
-		if (text && (strcmp(text, "bind") == 0 || strcmp(text, "rbind") == 0))
+		if (json_is_string(option) && is_one_of(binds, json_string_value(option)))
 			return true;
 	}
 	return false;
+}
+
+bool spec_is_disk_type(const char *type)
+{
+	static const char *const types[] = {"ext2", "ext3", "ext4", "erofs", NULL};
+
+	return is_one_of(types, type);
 }

@@ -69,3 +69,6 @@ bool spec_value_says_nothing(const struct spec_field *field, const json_t *value
 /* Whether an element of "mounts" is a bind mount: bind or rbind is among its options, whatever type it names, or its
  * type is bind (config.md "Mounts"). */
 bool spec_mount_is_bind(const json_t *mount);
+
+/* Whether it is a type of file system on a disk that the guest's kernel can mount. */
+bool spec_is_disk_type(const char *type);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/words.h"
 #include "guest-agent/copy_tree.h"
 #include "guest-agent/disks.h"
 #include "guest-agent/path.h"
@@ -202,12 +203,10 @@ static bool is_allowed_in_proc(const char *destination)
 	    "/proc/uptime",
 	    "/proc/sys/kernel/ns_last_pid",
 	    "/proc/sys/crypto/fips_enabled",
+	    NULL,
 	};
 
-	for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]); i++)
-		if (strcmp(destination, allowed[i]) == 0)
-			return true;
-	return false;
+	return is_one_of(allowed, destination);
 }
 
 static int check_target(int target, const struct plan_mount *mount, struct error *err)
@@ -224,12 +223,9 @@ static int check_target(int target, const struct plan_mount *mount, struct error
 /* These are known to do no harm there; the first two are what belongs there. */
 static bool may_be_in_proc(const char *type)
 {
-	static const char *const types[] = {"proc", "sysfs", "tmpfs", "mqueue", "cgroup"};
+	static const char *const types[] = {"proc", "sysfs", "tmpfs", "mqueue", "cgroup", NULL};
 
-	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
-		if (strcmp(types[i], type) == 0)
-			return true;
-	return false;
+	return is_one_of(types, type);
 }
 
 static int mount_filesystem(int root, const struct plan_mount *mount, struct late_mounts *late, struct error *err)

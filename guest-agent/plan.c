@@ -7,6 +7,7 @@
 
 #include "common/spec_fields.h"
 #include "common/spec_values.h"
+#include "common/words.h"
 
 /* --- process ----------------------------------------------------------------------------------------------------- */
 
@@ -86,25 +87,25 @@ static int read_user(struct plan_process *process, const json_t *user, struct er
 	return 0;
 }
 
-static const struct {
-	const char *name;
-	int resource;
-} resources[] = {
-    {"RLIMIT_AS", RLIMIT_AS},		{"RLIMIT_CORE", RLIMIT_CORE},	      {"RLIMIT_CPU", RLIMIT_CPU},
-    {"RLIMIT_DATA", RLIMIT_DATA},	{"RLIMIT_FSIZE", RLIMIT_FSIZE},	      {"RLIMIT_LOCKS", RLIMIT_LOCKS},
-    {"RLIMIT_MEMLOCK", RLIMIT_MEMLOCK}, {"RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE}, {"RLIMIT_NICE", RLIMIT_NICE},
-    {"RLIMIT_NOFILE", RLIMIT_NOFILE},	{"RLIMIT_NPROC", RLIMIT_NPROC},	      {"RLIMIT_RSS", RLIMIT_RSS},
-    {"RLIMIT_RTPRIO", RLIMIT_RTPRIO},	{"RLIMIT_RTTIME", RLIMIT_RTTIME},     {"RLIMIT_SIGPENDING", RLIMIT_SIGPENDING},
+static const struct word resources[] = {
+    {"RLIMIT_AS", RLIMIT_AS},
+    {"RLIMIT_CORE", RLIMIT_CORE},
+    {"RLIMIT_CPU", RLIMIT_CPU},
+    {"RLIMIT_DATA", RLIMIT_DATA},
+    {"RLIMIT_FSIZE", RLIMIT_FSIZE},
+    {"RLIMIT_LOCKS", RLIMIT_LOCKS},
+    {"RLIMIT_MEMLOCK", RLIMIT_MEMLOCK},
+    {"RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE},
+    {"RLIMIT_NICE", RLIMIT_NICE},
+    {"RLIMIT_NOFILE", RLIMIT_NOFILE},
+    {"RLIMIT_NPROC", RLIMIT_NPROC},
+    {"RLIMIT_RSS", RLIMIT_RSS},
+    {"RLIMIT_RTPRIO", RLIMIT_RTPRIO},
+    {"RLIMIT_RTTIME", RLIMIT_RTTIME},
+    {"RLIMIT_SIGPENDING", RLIMIT_SIGPENDING},
     {"RLIMIT_STACK", RLIMIT_STACK},
+    {NULL, 0},
 };
-
-static int resource_number(const char *name)
-{
-	for (size_t i = 0; i < sizeof(resources) / sizeof(resources[0]); i++)
-		if (strcmp(resources[i].name, name) == 0)
-			return resources[i].resource;
-	return -1;
-}
 
 static int read_rlimits(struct plan_process *process, const json_t *array, struct error *err)
 {
@@ -119,13 +120,14 @@ static int read_rlimits(struct plan_process *process, const json_t *array, struc
 	{
 		const char *name = spec_text(element, "type", "");
 		struct plan_rlimit *rlimit = &process->rlimits[process->n_rlimits];
+		uint32_t resource;
 
-		rlimit->resource = resource_number(name);
-		if (rlimit->resource < 0)
+		if (word_value(resources, name, &resource) < 0)
 			return error_set(err, EINVAL, "process.rlimits[%zu].type: invalid rlimit type `%s`", i, name);
-		if (seen & (UINT64_C(1) << rlimit->resource))
+		if (seen & (UINT64_C(1) << resource))
 			return error_set(err, EINVAL, "process.rlimits[%zu]: %s is given twice", i, name);
-		seen |= UINT64_C(1) << rlimit->resource;
+		seen |= UINT64_C(1) << resource;
+		rlimit->resource = (int)resource;
 		rlimit->limit.rlim_cur = spec_u64(element, "soft", 0);
 		rlimit->limit.rlim_max = spec_u64(element, "hard", 0);
 		if (rlimit->limit.rlim_cur > rlimit->limit.rlim_max)

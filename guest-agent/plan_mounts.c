@@ -9,6 +9,7 @@
 #include "common/path.h"
 #include "common/spec_fields.h"
 #include "common/spec_values.h"
+#include "common/words.h"
 #include "guest-agent/disks.h"
 
 /* Export names become one part of a path; what the contract with the file server allows is safe there. */
@@ -22,28 +23,9 @@ static bool is_export_name(const char *name)
 
 /* Their content is a device, directories or a server of the host's: naming it means nothing to the guest's kernel. What
  * else its kernel does not have, it says itself. */
-static const char *const of_host[] = {"9p",	 "btrfs", "ceph",     "cifs",	 "erofs", "ext2", "ext3",    "ext4",
-				      "exfat",	 "f2fs",  "fuse",     "iso9660", "msdos", "nfs",  "nfs4",    "ntfs",
-				      "overlay", "smb3",  "squashfs", "udf",	 "vfat",  "xfs",  "virtiofs"};
-
-/* File systems on a disk; disks.h has put its node into the source. */
-static const char *const on_disk[] = {"ext2", "ext3", "ext4", "erofs"};
-
-static bool is_on_disk(const char *type, const char *source)
-{
-	for (size_t i = 0; i < sizeof(on_disk) / sizeof(on_disk[0]); i++)
-		if (strcmp(on_disk[i], type) == 0)
-			return disks_is_node(source);
-	return false;
-}
-
-static bool is_of_host(const char *type)
-{
-	for (size_t i = 0; i < sizeof(of_host) / sizeof(of_host[0]); i++)
-		if (strcmp(of_host[i], type) == 0)
-			return true;
-	return false;
-}
+static const char *const of_host[] = {"9p",	 "btrfs", "ceph",     "cifs",	 "erofs", "ext2", "ext3",     "ext4",
+				      "exfat",	 "f2fs",  "fuse",     "iso9660", "msdos", "nfs",  "nfs4",     "ntfs",
+				      "overlay", "smb3",  "squashfs", "udf",	 "vfat",  "xfs",  "virtiofs", NULL};
 
 /* An option for the file system may itself be a list, as mount(2) takes it. */
 static size_t count_data(const json_t *options)
@@ -170,7 +152,9 @@ static int read_type(struct plan_mount *mount, const json_t *json, const json_t 
 	mount->type = spec_text(json, "type", "");
 	if (*mount->type == '\0')
 		return error_set(err, EINVAL, "mounts[%zu].type must be given for what is no bind mount", index);
-	if (is_of_host(mount->type) && !is_on_disk(mount->type, spec_text(json, "source", "")))
+	/* Of those on a disk, disks.h has put the node into the source. */
+	if (is_one_of(of_host, mount->type) &&
+	    !(spec_is_disk_type(mount->type) && disks_is_node(spec_text(json, "source", ""))))
 		return error_set(err, ENOTSUP, "mounts[%zu].type: `%s` is not supported: its source is the host's",
 				 index, mount->type);
 	return 0;

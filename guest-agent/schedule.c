@@ -10,15 +10,11 @@
 #include <unistd.h>
 
 #include "common/spec_values.h"
-
-struct name {
-	const char *name;
-	uint32_t value;
-};
+#include "common/words.h"
 
 #define SCHED_ISO_NUMBER 4 /* reserved, and never implemented in Linux */
 
-static const struct name policies[] = {
+static const struct word policies[] = {
     {"SCHED_OTHER", 0}, /* SCHED_NORMAL in the kernel */
     {"SCHED_FIFO", SCHED_FIFO},
     {"SCHED_RR", SCHED_RR},
@@ -29,30 +25,19 @@ static const struct name policies[] = {
     {NULL, 0},
 };
 
-static const struct name scheduler_flags[] = {
+static const struct word scheduler_flags[] = {
     {"SCHED_FLAG_RESET_ON_FORK", SCHED_FLAG_RESET_ON_FORK},   {"SCHED_FLAG_RECLAIM", SCHED_FLAG_RECLAIM},
     {"SCHED_FLAG_DL_OVERRUN", SCHED_FLAG_DL_OVERRUN},	      {"SCHED_FLAG_KEEP_POLICY", SCHED_FLAG_KEEP_POLICY},
     {"SCHED_FLAG_KEEP_PARAMS", SCHED_FLAG_KEEP_PARAMS},	      {"SCHED_FLAG_UTIL_CLAMP_MIN", SCHED_FLAG_UTIL_CLAMP_MIN},
     {"SCHED_FLAG_UTIL_CLAMP_MAX", SCHED_FLAG_UTIL_CLAMP_MAX}, {NULL, 0},
 };
 
-static const struct name io_classes[] = {
+static const struct word io_classes[] = {
     {"IOPRIO_CLASS_RT", IOPRIO_CLASS_RT},
     {"IOPRIO_CLASS_BE", IOPRIO_CLASS_BE},
     {"IOPRIO_CLASS_IDLE", IOPRIO_CLASS_IDLE},
     {NULL, 0},
 };
-
-static int find_name(const struct name *names, const char *name, uint32_t *value)
-{
-	for (; names->name; names++) {
-		if (name && strcmp(names->name, name) == 0) {
-			*value = names->value;
-			return 0;
-		}
-	}
-	return -1;
-}
 
 /* --- process.scheduler ------------------------------------------------------------------------------------------- */
 
@@ -64,7 +49,7 @@ static int read_flags(const json_t *array, uint64_t *flags, struct error *err)
 
 	json_array_foreach(array, i, element)
 	{
-		if (find_name(scheduler_flags, json_string_value(element), &flag) < 0)
+		if (word_value(scheduler_flags, json_string_value(element), &flag) < 0)
 			return error_set(err, EINVAL, "process.scheduler.flags[%zu]: invalid scheduler flag %s", i,
 					 json_is_string(element) ? json_string_value(element) : "null");
 		*flags |= flag;
@@ -97,7 +82,7 @@ static int read_scheduler(const json_t *json, struct schedule *schedule, struct 
 	if (!json || json_is_null(json))
 		return 0;
 	*a = (struct schedule_attributes){.size = sizeof(*a)};
-	if (find_name(policies, spec_text(json, "policy", ""), &a->policy) < 0)
+	if (word_value(policies, spec_text(json, "policy", ""), &a->policy) < 0)
 		return error_set(err, EINVAL, "process.scheduler.policy: invalid scheduler policy %s",
 				 spec_text(json, "policy", ""));
 	a->nice = (int32_t)spec_i64(json, "nice", 0);
@@ -120,7 +105,7 @@ static int read_io_priority(const json_t *json, struct schedule *schedule, struc
 
 	if (!json || json_is_null(json))
 		return 0;
-	if (find_name(io_classes, spec_text(json, "class", ""), &class) < 0)
+	if (word_value(io_classes, spec_text(json, "class", ""), &class) < 0)
 		return error_set(err, EINVAL, "process.ioPriority.class: invalid class %s",
 				 spec_text(json, "class", ""));
 	spec_get_i64(json_object_get(json, "priority"), &level);

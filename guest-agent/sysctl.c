@@ -10,6 +10,7 @@
 
 #include "common/cleanup.h"
 #include "common/io.h"
+#include "common/words.h"
 
 /* sysctl.d(5): the separator is whichever of "." and "/" comes first; the other one is then a part of a name. */
 static char *path_of(const char *name)
@@ -47,15 +48,12 @@ static bool starts_with(const char *text, const char *prefix)
 
 static bool is_of_ipc(const char *path)
 {
-	static const char *const known[] = {"msgmax", "msgmnb", "msgmni", "sem",
-					    "shmall", "shmmax", "shmmni", "shm_rmid_forced"};
+	static const char *const known[] = {"msgmax", "msgmnb", "msgmni",	   "sem", "shmall",
+					    "shmmax", "shmmni", "shm_rmid_forced", NULL};
 
 	if (starts_with(path, "fs/mqueue/"))
 		return true;
-	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-		if (starts_with(path, "kernel/") && strcmp(path + 7, known[i]) == 0)
-			return true;
-	return false;
+	return starts_with(path, "kernel/") && is_one_of(known, path + strlen("kernel/"));
 }
 
 static int check(const char *name, const char *path, struct sysctl_scope scope, struct error *err)

@@ -16,6 +16,7 @@
 #include "common/cleanup.h"
 #include "common/io.h"
 #include "common/path.h"
+#include "common/words.h"
 #include "runtime/report.h"
 #include "runtime/systemd.h"
 
@@ -34,16 +35,14 @@ void cgroup_place_release(struct cgroup_place *place)
 
 int cgroup_parse_manager(const char *text, enum cgroup_manager *manager)
 {
-	static const char *const names[] = {
-	    [CGROUP_CGROUPFS] = "cgroupfs", [CGROUP_SYSTEMD] = "systemd", [CGROUP_DISABLED] = "disabled"};
+	static const struct word managers[] = {
+	    {"cgroupfs", CGROUP_CGROUPFS}, {"systemd", CGROUP_SYSTEMD}, {"disabled", CGROUP_DISABLED}, {NULL, 0}};
+	uint32_t value;
 
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		if (strcmp(text, names[i]) == 0) {
-			*manager = (enum cgroup_manager)i;
-			return 0;
-		}
-	}
-	return -1;
+	if (word_value(managers, text, &value) < 0)
+		return -1;
+	*manager = (enum cgroup_manager)value;
+	return 0;
 }
 
 /* --- where ------------------------------------------------------------------------------------------------------- */

@@ -33,17 +33,6 @@ bool disk_is_image(int fd)
 	return fstat(fd, &status) == 0 && (S_ISREG(status.st_mode) || S_ISBLK(status.st_mode));
 }
 
-/* What the guest's kernel can mount. */
-bool disk_is_type(const char *type)
-{
-	static const char *const types[] = {"ext2", "ext3", "ext4", "erofs"};
-
-	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
-		if (strcmp(types[i], type) == 0)
-			return true;
-	return false;
-}
-
 /* Takes fd over. */
 static int add(struct disks *disks, enum disk_use use, size_t index, int fd, bool read_only, struct error *err)
 {
@@ -129,7 +118,7 @@ static int open_mount(const json_t *mount, size_t index, int bundle, struct disk
 	bool read_only;
 	int fd;
 
-	if (!type || spec_mount_is_bind(mount) || !disk_is_type(type))
+	if (!type || spec_mount_is_bind(mount) || !spec_is_disk_type(type))
 		return 0;
 	if (!source || !*source)
 		return error_set(err, EINVAL, "mounts[%zu].source: a file system of type %s must have one", index,

@@ -45,6 +45,3 @@ int disks_open(const struct spec *spec, int bundle, struct disks *disks, struct 
 
 /* Whether root.path, opened, is such an image or device rather than a directory. */
 bool disk_is_image(int fd);
-
-/* Whether a mount's type is a file system on a disk. */
-bool disk_is_type(const char *type);

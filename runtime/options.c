@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/io.h"
+#include "common/words.h"
 
 static const struct flag *find_flag(const struct flag *flags, const char *name, size_t length)
 {
@@ -20,16 +21,11 @@ static const struct flag *find_flag(const struct flag *flags, const char *name, 
 
 static int parse_switch(const char *text, bool *value)
 {
-	static const char *const yes[] = {"1", "t", "T", "true", "TRUE", "True"};
-	static const char *const no[] = {"0", "f", "F", "false", "FALSE", "False"};
+	static const char *const yes[] = {"1", "t", "T", "true", "TRUE", "True", NULL};
+	static const char *const no[] = {"0", "f", "F", "false", "FALSE", "False", NULL};
 
-	for (size_t i = 0; i < sizeof(yes) / sizeof(yes[0]); i++) {
-		if (strcmp(text, yes[i]) == 0 || strcmp(text, no[i]) == 0) {
-			*value = strcmp(text, yes[i]) == 0;
-			return 0;
-		}
-	}
-	return -1;
+	*value = is_one_of(yes, text);
+	return *value || is_one_of(no, text) ? 0 : -1;
 }
 
 static int append(struct flag_list *list, const char *text)

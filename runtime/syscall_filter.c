@@ -19,6 +19,7 @@
 #include "common/io.h"
 #include "common/spec_fields.h"
 #include "common/spec_values.h"
+#include "common/words.h"
 
 #define X32_BIT 0x40000000u
 #define API_LEVEL 6 /* of libseccomp, for the guest's kernel (6.1): not what it finds out about this one */
@@ -26,12 +27,7 @@
 
 /* --- names ------------------------------------------------------------------------------------------------------- */
 
-struct name {
-	const char *name;
-	uint32_t value;
-};
-
-static const struct name actions[] = {
+static const struct word actions[] = {
     {"SCMP_ACT_KILL", SCMP_ACT_KILL_THREAD},
     {"SCMP_ACT_KILL_THREAD", SCMP_ACT_KILL_THREAD},
     {"SCMP_ACT_KILL_PROCESS", SCMP_ACT_KILL_PROCESS},
@@ -44,7 +40,7 @@ static const struct name actions[] = {
     {NULL, 0},
 };
 
-static const struct name operators[] = {
+static const struct word operators[] = {
     {"SCMP_CMP_NE", SCMP_CMP_NE},
     {"SCMP_CMP_LT", SCMP_CMP_LT},
     {"SCMP_CMP_LE", SCMP_CMP_LE},
@@ -55,7 +51,7 @@ static const struct name operators[] = {
     {NULL, 0},
 };
 
-static const struct name architectures[] = {
+static const struct word architectures[] = {
     {"SCMP_ARCH_X86", SCMP_ARCH_X86},
     {"SCMP_ARCH_X86_64", SCMP_ARCH_X86_64},
     {"SCMP_ARCH_X32", SCMP_ARCH_X32},
@@ -79,23 +75,12 @@ static const struct name architectures[] = {
 };
 
 /* The one that is missing belongs to the listener. */
-static const struct name flags[] = {
+static const struct word flags[] = {
     {"SECCOMP_FILTER_FLAG_TSYNC", SECCOMP_FILTER_FLAG_TSYNC},
     {"SECCOMP_FILTER_FLAG_LOG", SECCOMP_FILTER_FLAG_LOG},
     {"SECCOMP_FILTER_FLAG_SPEC_ALLOW", SECCOMP_FILTER_FLAG_SPEC_ALLOW},
     {NULL, 0},
 };
-
-static int find_name(const struct name *names, const char *name, uint32_t *value)
-{
-	for (; names->name; names++) {
-		if (strcmp(names->name, name) == 0) {
-			*value = names->value;
-			return 0;
-		}
-	}
-	return -1;
-}
 
 /* --- values ------------------------------------------------------------------------------------------------------ */
 
@@ -105,7 +90,7 @@ static int read_action(const json_t *object, const char *member, const char *err
 {
 	uint64_t code = EPERM;
 
-	if (find_name(actions, spec_text(object, member, ""), action) < 0)
+	if (word_value(actions, spec_text(object, member, ""), action) < 0)
 		return error_set(err, EINVAL, "%s.%s: string %s is not a valid action for seccomp", where, member,
 				 spec_text(object, member, ""));
 	if (*action == SCMP_ACT_NOTIFY)
@@ -143,7 +128,7 @@ static int read_comparison(const json_t *arg, const char *where, struct scmp_arg
 	uint32_t op;
 	uint64_t index = 0;
 
-	if (find_name(operators, spec_text(arg, "op", ""), &op) < 0)
+	if (word_value(operators, spec_text(arg, "op", ""), &op) < 0)
 		return error_set(err, EINVAL, "%s.op: string %s is not a valid operator for seccomp", where,
 				 spec_text(arg, "op", ""));
 	spec_get_u64(json_object_get(arg, "index"), &index);
@@ -246,7 +231,7 @@ static int add_architectures(scmp_filter_ctx context, const json_t *array, struc
 		uint32_t token;
 		int status;
 
-		if (!name || find_name(architectures, name, &token) < 0)
+		if (!name || word_value(architectures, name, &token) < 0)
 			return error_set(err, EINVAL,
 					 "linux.seccomp.architectures[%zu]: string %s is not a valid arch for seccomp",
 					 i, name ? name : "null");
@@ -269,7 +254,7 @@ static int read_flags(const json_t *array, unsigned *set, struct error *err)
 		const char *name = json_string_value(element);
 		uint32_t flag;
 
-		if (!name || find_name(flags, name, &flag) < 0)
+		if (!name || word_value(flags, name, &flag) < 0)
 			return error_set(err, ENOTSUP, "linux.seccomp.flags[%zu]: %s is not supported", i,
 					 name ? name : "null");
 		*set |= flag;
@@ -299,7 +284,7 @@ static bool names_architecture(const json_t *array, uint32_t token)
 
 	json_array_foreach(array, i, element)
 	{
-		if (find_name(architectures, json_string_value(element), &value) == 0 && value == token)
+		if (word_value(architectures, json_string_value(element), &value) == 0 && value == token)
 			return true;
 	}
 	return false;
