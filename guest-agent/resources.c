@@ -9,11 +9,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/cgroup_values.h"
 #include "common/cleanup.h"
 #include "common/io.h"
 #include "common/spec_values.h"
-
-#define DEFAULT_PERIOD 100000 /* microseconds, of cpu.max (Documentation/admin-guide/cgroup-v2.rst) */
 
 /* --- the list ---------------------------------------------------------------------------------------------------- */
 
@@ -57,23 +56,19 @@ static int add_limit(struct resources *resources, const char *file, int64_t valu
 
 /* --- memory ------------------------------------------------------------------------------------------------------ */
 
-/* The field is memory and swap together, the file is swap alone. 0 becomes no line at all. */
+/* 0 is a limit here: swap is as much as memory. */
 static int add_swap(struct resources *resources, int64_t limit, int64_t swap, struct error *err)
 {
-	/* No limit for memory means none for swap, unless that is named. */
-	if (swap == -1 || (swap == 0 && limit == -1))
-		return add(resources, err, "memory.swap.max", "max");
-	if (swap == 0)
+	int64_t max;
+
+	if (cgroup_check_swap(limit, swap, err) < 0)
+		return -1;
+	max = cgroup_swap_max(limit, swap);
+	if (max == CGROUP_UNSET)
 		return 0;
-	if (limit == 0 || limit == -1)
-		return error_set(err, EINVAL,
-				 "linux.resources.memory.swap: unable to set swap limit without memory limit");
-	if (limit < 0)
-		return error_set(err, EINVAL, "linux.resources.memory.limit: invalid memory value: %" PRId64, limit);
-	if (swap < limit)
-		return error_set(err, EINVAL,
-				 "linux.resources.memory.swap: memory+swap limit should be >= memory limit");
-	return add(resources, err, "memory.swap.max", "%" PRId64, swap - limit);
+	if (max == CGROUP_UNLIMITED)
+		return add(resources, err, "memory.swap.max", "max");
+	return add(resources, err, "memory.swap.max", "%" PRId64, max);
 }
 
 static int read_memory(struct resources *resources, const json_t *memory, struct error *err)
@@ -90,16 +85,6 @@ static int read_memory(struct resources *resources, const json_t *memory, struct
 
 /* --- processor --------------------------------------------------------------------------------------------------- */
 
-/* [2, 262144] becomes [1, 10000]. */
-static uint64_t weight_of_shares(uint64_t shares)
-{
-	if (shares < 2)
-		shares = 2;
-	if (shares > 262144)
-		shares = 262144;
-	return 1 + (shares - 2) * 9999 / 262142;
-}
-
 static int read_cpu(struct resources *resources, const json_t *cpu, struct error *err)
 {
 	uint64_t shares = spec_u64(cpu, "shares", 0);
@@ -110,10 +95,10 @@ static int read_cpu(struct resources *resources, const json_t *cpu, struct error
 	if (spec_get_i64(json_object_get(cpu, "idle"), &idle) == 0 &&
 	    add(resources, err, "cpu.idle", "%" PRId64, idle) < 0)
 		return -1;
-	if (shares != 0 && add(resources, err, "cpu.weight", "%" PRIu64, weight_of_shares(shares)) < 0)
+	if (shares != 0 && add(resources, err, "cpu.weight", "%" PRIu64, cgroup_cpu_weight(shares)) < 0)
 		return -1;
 	if (period == 0)
-		period = DEFAULT_PERIOD;
+		period = CGROUP_CPU_PERIOD;
 	if (quota > 0 && add(resources, err, "cpu.max", "%" PRId64 " %" PRIu64, quota, period) < 0)
 		return -1;
 	if (quota <= 0 && (quota != 0 || spec_u64(cpu, "period", 0) != 0) &&

@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/cgroup_values.h"
 #include "common/spec_values.h"
 
-#define DEFAULT_PERIOD 100000
 #define CPUS_MAX 65536
 
 /* --- reading ----------------------------------------------------------------------------------------------------- */
@@ -48,14 +48,7 @@ static int read_memory(const json_t *memory, struct limits *limits, struct error
 	    read_signed(memory, "reservation", -1, &limits->reservation, "memory", err) < 0 ||
 	    read_signed(memory, "swap", -1, &limits->swap, "memory", err) < 0)
 		return -1;
-	/* The words of runc. */
-	if (limits->swap > 0 && limits->memory <= 0)
-		return error_set(err, EINVAL,
-				 "linux.resources.memory.swap: unable to set swap limit without memory limit");
-	if (limits->swap > 0 && limits->swap < limits->memory)
-		return error_set(err, EINVAL,
-				 "linux.resources.memory.swap: memory+swap limit should be >= memory limit");
-	return 0;
+	return cgroup_check_swap(limits->memory, limits->swap, err);
 }
 
 static int read_list(const json_t *cpu, const char *name, const char **list, struct error *err)
@@ -98,17 +91,6 @@ int limits_read(const json_t *resources, struct limits *limits, struct error *er
 
 /* --- converting -------------------------------------------------------------------------------------------------- */
 
-uint64_t limits_cpu_weight(uint64_t shares)
-{
-	if (shares == 0)
-		return 0;
-	if (shares < 2)
-		shares = 2;
-	if (shares > 262144)
-		shares = 262144;
-	return 1 + (shares - 2) * 9999 / 262142;
-}
-
 static const char *read_number(const char *text, unsigned long *number)
 {
 	char *end;
@@ -143,19 +125,11 @@ unsigned limits_count_cpus(const char *list)
 	}
 }
 
-int64_t limits_swap_only(const struct limits *limits)
-{
-	/* With an unlimited memory and nothing said of swap, swap is unlimited too: as in runc. */
-	if (limits->swap == -1 || (limits->swap == 0 && limits->memory == -1))
-		return -1;
-	return limits->swap == 0 ? LIMITS_UNSET : limits->swap - limits->memory;
-}
-
 int64_t limits_memory_max(const struct limits *limits, uint64_t machine_memory)
 {
 	if (limits->memory == 0)
-		return LIMITS_UNSET;
-	return limits->memory < 0 ? -1 : (int64_t)(machine_memory + MACHINE_OVERHEAD(machine_memory));
+		return CGROUP_UNSET;
+	return limits->memory < 0 ? CGROUP_UNLIMITED : (int64_t)(machine_memory + MACHINE_OVERHEAD(machine_memory));
 }
 
 int64_t limits_memory_low(const struct limits *limits, uint64_t machine_memory)
@@ -163,8 +137,8 @@ int64_t limits_memory_low(const struct limits *limits, uint64_t machine_memory)
 	int64_t overhead = (int64_t)MACHINE_OVERHEAD(machine_memory);
 
 	if (limits->reservation == 0)
-		return LIMITS_UNSET;
-	return limits->reservation < 0 || limits->reservation > INT64_MAX - overhead ? -1
+		return CGROUP_UNSET;
+	return limits->reservation < 0 || limits->reservation > INT64_MAX - overhead ? CGROUP_UNLIMITED
 										     : limits->reservation + overhead;
 }
 
@@ -201,15 +175,15 @@ static void add(struct settings *settings, const char *file, const char *field, 
 
 static void add_size(struct settings *settings, const char *file, const char *field, int64_t size)
 {
-	if (size == -1)
+	if (size == CGROUP_UNLIMITED)
 		add(settings, file, field, "max");
-	else if (size != LIMITS_UNSET)
+	else if (size != CGROUP_UNSET)
 		add(settings, file, field, "%" PRId64, size);
 }
 
 static void add_cpu(const struct limits *limits, struct settings *settings)
 {
-	uint64_t period = limits->period ? limits->period : DEFAULT_PERIOD;
+	uint64_t period = limits->period ? limits->period : CGROUP_CPU_PERIOD;
 
 	if (limits->cpus)
 		add(settings, "cpuset.cpus", "cpu.cpus", "%s", limits->cpus);
@@ -219,7 +193,7 @@ static void add_cpu(const struct limits *limits, struct settings *settings)
 	if (limits->has_idle && limits->idle == 0)
 		add(settings, "cpu.idle", "cpu.idle", "0");
 	if (limits->shares)
-		add(settings, "cpu.weight", "cpu.shares", "%" PRIu64, limits_cpu_weight(limits->shares));
+		add(settings, "cpu.weight", "cpu.shares", "%" PRIu64, cgroup_cpu_weight(limits->shares));
 	if (limits->quota > 0)
 		add(settings, "cpu.max", "cpu.quota", "%" PRId64 " %" PRIu64, limits->quota, period);
 	else if (limits->quota < 0 || limits->period)
@@ -308,7 +282,7 @@ int limits_settings(const struct limits *limits, uint64_t machine_memory, bool b
 		    struct error *err)
 {
 	*settings = (struct settings){0};
-	add_size(settings, "memory.swap.max", "memory.swap", limits_swap_only(limits));
+	add_size(settings, "memory.swap.max", "memory.swap", cgroup_swap_max(limits->memory, limits->swap));
 	add_size(settings, "memory.max", "memory.limit", limits_memory_max(limits, machine_memory));
 	add_size(settings, "memory.low", "memory.reservation", limits_memory_low(limits, machine_memory));
 	add_cpu(limits, settings);

@@ -41,17 +41,10 @@ struct limits {
 /* Reads and checks resources (NULL: nothing is asked). The result points into the JSON. Messages name the field. */
 int limits_read(const json_t *resources, struct limits *limits, struct error *err);
 
-/* cpu.shares (2 to 262144) as cpu.weight (1 to 10000), as runc and systemd convert it; 0 stays 0. */
-uint64_t limits_cpu_weight(uint64_t shares);
-
 /* How many CPUs a list like 0-3,7 names; 0 when it is no such list. */
 unsigned limits_count_cpus(const char *list);
 
-/* memory.swap.max in bytes; -1: max; -2: nothing is asked. */
-#define LIMITS_UNSET (-2)
-int64_t limits_swap_only(const struct limits *limits);
-
-/* memory.max and memory.low for a machine with that much memory; as above. */
+/* memory.max and memory.low for a machine with that much memory, in bytes; or CGROUP_UNLIMITED, or CGROUP_UNSET. */
 int64_t limits_memory_max(const struct limits *limits, uint64_t machine_memory);
 int64_t limits_memory_low(const struct limits *limits, uint64_t machine_memory);
 

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/cgroup_values.h"
 #include "common/cleanup.h"
 #include "runtime/dbus.h"
 
@@ -63,7 +64,7 @@ static void put_number(struct dbus_buffer *body, const char *name, uint64_t numb
 
 static void put_size(struct dbus_buffer *body, const char *name, int64_t size)
 {
-	if (size != LIMITS_UNSET)
+	if (size != CGROUP_UNSET)
 		put_number(body, name, size < 0 ? UINT64_MAX : (uint64_t)size);
 }
 
@@ -107,7 +108,7 @@ static void put_mask(struct dbus_buffer *body, const char *name, const char *lis
 /* systemd counts in microseconds of CPU time a second, rounded to the 10 ms that it works with. */
 static uint64_t quota_per_second(const struct limits *limits)
 {
-	uint64_t period = limits->period ? limits->period : 100000;
+	uint64_t period = limits->period ? limits->period : CGROUP_CPU_PERIOD;
 	uint64_t quota = (uint64_t)limits->quota * 1000000 / period;
 
 	return limits->quota < 0 ? UINT64_MAX : (quota + 9999) / 10000 * 10000;
@@ -118,9 +119,9 @@ static void put_limits(struct dbus_buffer *body, const struct limits *limits, ui
 {
 	put_size(body, "MemoryMax", limits_memory_max(limits, machine_memory));
 	put_size(body, "MemoryLow", limits_memory_low(limits, machine_memory));
-	put_size(body, "MemorySwapMax", limits_swap_only(limits));
+	put_size(body, "MemorySwapMax", cgroup_swap_max(limits->memory, limits->swap));
 	if (limits->shares)
-		put_number(body, "CPUWeight", limits_cpu_weight(limits->shares));
+		put_number(body, "CPUWeight", cgroup_cpu_weight(limits->shares));
 	if (limits->period)
 		put_number(body, "CPUQuotaPeriodUSec", limits->period);
 	if (limits->quota)

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/sysinfo.h>
 
+#include "common/cgroup_values.h"
 #include "common/io.h"
 
 #define MEMORY_UNIT (1ull << 20)
@@ -84,7 +85,7 @@ uint64_t vm_size_for_limit(uint64_t limit, uint64_t host_memory)
 
 unsigned vm_size_for_cpus(const struct limits *limits, unsigned host_cpus)
 {
-	uint64_t period = limits->period ? limits->period : 100000;
+	uint64_t period = limits->period ? limits->period : CGROUP_CPU_PERIOD;
 	uint64_t quota = limits->quota > 0 ? ((uint64_t)limits->quota + period - 1) / period : 0;
 	uint64_t listed = limits->cpus ? limits_count_cpus(limits->cpus) : 0;
 	uint64_t vcpus = quota && (!listed || quota < listed) ? quota : listed;

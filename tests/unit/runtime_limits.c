@@ -83,11 +83,6 @@ static void test_memory(void **state)
 static void test_cpu(void **state)
 {
 	(void)state;
-	assert_int_equal(limits_cpu_weight(0), 0);
-	assert_int_equal(limits_cpu_weight(1), 1);
-	assert_int_equal(limits_cpu_weight(1024), 39);
-	assert_int_equal(limits_cpu_weight(262144), 10000);
-	assert_int_equal(limits_cpu_weight(UINT64_MAX), 10000);
 	expect("{\"cpu\":{\"shares\":1024,\"quota\":50000}}", "cpu.weight=39;cpu.max=50000 100000;");
 	expect("{\"cpu\":{\"quota\":-1}}", "cpu.max=max 100000;");
 	expect("{\"cpu\":{\"period\":20000}}", "cpu.max=max 20000;");
