@@ -14,6 +14,8 @@
 
 #include "common/error.h"
 
+#define SPEC_VERSION "1.0.2" /* ociVersion of the states that the runtime and the agent write */
+
 enum spec_party {
 	SPEC_HOST,    /* the runtime, the VMM or the file server */
 	SPEC_GUEST,   /* the agent */

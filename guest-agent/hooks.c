@@ -16,6 +16,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/io.h"
+#include "common/spec_fields.h"
 #include "common/spec_values.h"
 
 #define TIMEOUT_MAX 86400 /* seconds; nobody waits longer */
@@ -58,8 +59,8 @@ static int read_hook(const json_t *json, size_t index, struct hook *hook, struct
 /* The process sees itself as process 1. */
 static char *state_text(const char *id, const char *bundle, const json_t *annotations)
 {
-	json_t *state = json_pack("{s:s, s:s, s:s, s:i, s:s}", "ociVersion", "1.0.2-dev", "id", id, "status", "created",
-				  "pid", 1, "bundle", bundle);
+	json_t *state = json_pack("{s:s, s:s, s:s, s:i, s:s}", "ociVersion", SPEC_VERSION, "id", id, "status",
+				  "created", "pid", 1, "bundle", bundle);
 	char *text = NULL;
 
 	if (state && json_object_size(annotations) > 0 &&

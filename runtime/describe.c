@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "common/cleanup.h"
+#include "common/spec_fields.h"
 
 pid_t container_pid(const struct container *container, enum container_status status)
 {
@@ -24,7 +25,7 @@ json_t *container_describe(const struct container *container, const char *owner)
 	const struct state *state = &container->state;
 	json_t *object;
 
-	object = json_pack("{s:s, s:s, s:i, s:s, s:s, s:s, s:s}", "ociVersion", STATE_OCI_VERSION, "id", container->id,
+	object = json_pack("{s:s, s:s, s:i, s:s, s:s, s:s, s:s}", "ociVersion", SPEC_VERSION, "id", container->id,
 			   "pid", (int)container_pid(container, status), "status", container_status_name(status),
 			   "bundle", or_empty(state->bundle), "rootfs", or_empty(state->rootfs), "created",
 			   state->created ? state->created : "0001-01-01T00:00:00Z");

@@ -16,6 +16,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/io.h"
+#include "common/spec_fields.h"
 #include "common/spec_values.h"
 #include "runtime/report.h"
 #include "runtime/signals.h"
@@ -332,7 +333,7 @@ static int run_one(const json_t *hook, const char *input, int signals, struct er
 /* runtime.md "State"; allocated. */
 static char *format_subject(const struct hook_subject *subject)
 {
-	json_t *state = json_pack("{s:s, s:s, s:s, s:s}", "ociVersion", STATE_OCI_VERSION, "id", subject->id, "status",
+	json_t *state = json_pack("{s:s, s:s, s:s, s:s}", "ociVersion", SPEC_VERSION, "id", subject->id, "status",
 				  subject->status, "bundle", subject->bundle);
 	char *text;
 

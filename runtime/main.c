@@ -11,10 +11,10 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/spec_fields.h"
 #include "runtime/command.h"
 #include "runtime/output.h"
 #include "runtime/report.h"
-#include "runtime/state.h"
 #include "runtime/streams.h"
 
 #ifndef HULL_COMMIT
@@ -77,8 +77,7 @@ static int print_command_help(const struct command *command, struct error *err)
 
 static int print_version(struct error *err)
 {
-	return output_text("hull version " HULL_VERSION "\ncommit: " HULL_COMMIT "\nspec: " STATE_OCI_VERSION "\n",
-			   err);
+	return output_text("hull version " HULL_VERSION "\ncommit: " HULL_COMMIT "\nspec: " SPEC_VERSION "\n", err);
 }
 
 static const char *default_root(void)

@@ -12,7 +12,6 @@
 #include "runtime/process.h"
 
 #define STATE_EXPORTS_MAX 16 /* bytes of a group's name: hexadecimal digits */
-#define STATE_OCI_VERSION "1.0.2"
 
 /* How far the container has been brought. Whether it still lives is not recorded but looked up: see container.h. */
 enum state_stage {

@@ -8,7 +8,6 @@
 #include "common/spec_fields.h"
 #include "runtime/command.h"
 #include "runtime/output.h"
-#include "runtime/state.h"
 #include "runtime/vm_size.h"
 
 /* Those of the guest's kernel; the host's may know more or fewer. */
@@ -165,7 +164,7 @@ static json_t *make_linux(void)
 static int run(const struct invocation *invocation, struct error *err)
 {
 	json_t *features = json_pack("{s:s, s:s, s:o, s:o, s:o, s:{s:s, s:s}, s:o}", "ociVersionMin", "1.0.0",
-				     "ociVersionMax", STATE_OCI_VERSION, "hooks", done_texts("hooks.", hooks),
+				     "ociVersionMax", SPEC_VERSION, "hooks", done_texts("hooks.", hooks),
 				     "mountOptions", texts(mount_options), "linux", make_linux(), "annotations",
 				     "hull.version", HULL_VERSION, "org.opencontainers.runc.checkpoint.enabled",
 				     "false", "potentiallyUnsafeConfigAnnotations", texts(unsafe_annotations));

@@ -388,7 +388,7 @@ static void test_hooks(void **state)
 	/* each finds the whole state */
 	expect_hooks("[" SH("read x; read x; true") "," SH("cat >&2; exit 3") "]",
 		     "error running hook #1: error running hook: exit status 3, output: "
-		     "{\"ociVersion\":\"1.0.2-dev\",\"id\":\"c1\","
+		     "{\"ociVersion\":\"1.0.2\",\"id\":\"c1\","
 		     "\"status\":\"created\",\"pid\":1,\"bundle\":\"/bundle\",\"annotations\":{\"a\":\"b\"}}");
 	expect_hooks("[" SH("echo one; echo two; exit 1") "]",
 		     "error running hook #0: error running hook: exit status 1, output: one two");
