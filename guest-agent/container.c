@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -20,6 +19,7 @@
 #include "common/io.h"
 #include "guest-agent/boot.h"
 #include "guest-agent/cgroup.h"
+#include "guest-agent/child.h"
 #include "guest-agent/exec.h"
 #include "guest-agent/freezer.h"
 #include "guest-agent/figures.h"
@@ -50,15 +50,9 @@ struct container {
 	char *id;
 	enum state state;
 	struct plan *plan;
-	pid_t pid;
-	int pidfd;
-	int cgroup;
-	struct watch channel; /* the agent's end of init's socket */
-	int channel_fd;
+	struct child init; /* its first process */
 	bool init_ready;
-	struct stdio stdio;
-	bool failed; /* CREATING: failure says why */
-	struct error failure;
+	int cgroup;
 	int exit_status;
 	bool settled;
 	bool stands_for_machine; /* its end is the machine's */
@@ -112,14 +106,6 @@ static void unlink_container(struct container *container)
 		*link = container->next;
 }
 
-static void close_channel(struct container *container)
-{
-	loop_remove(&container->channel);
-	if (container->channel_fd >= 0)
-		close(container->channel_fd);
-	container->channel_fd = -1;
-}
-
 /* Releases all that the container holds. Its processes are gone. */
 static void container_free(struct container *container)
 {
@@ -130,12 +116,9 @@ static void container_free(struct container *container)
 	freezer_release(&container->freezer);
 	sockets_close(&container->sockets);
 	execs_free(&container->execs);
-	close_channel(container);
+	child_release(&container->init);
 	stop_watching_cgroup(container);
 	oom_release(&container->oom);
-	stdio_close(&container->stdio);
-	if (container->pidfd >= 0)
-		close(container->pidfd);
 	if (container->cgroup >= 0) {
 		close(container->cgroup);
 		cgroup_remove(container->number, &err);
@@ -147,20 +130,25 @@ static void container_free(struct container *container)
 	free(container);
 }
 
+static void terminal_came(struct child *child, int master);
+static void reported(struct child *child, const struct init_report *report);
+static void channel_closed(struct child *child);
 static void exec_changed(struct execs *execs);
 static void stream_connected(struct stdio *stdio, int code);
 static void stream_ended(struct stdio *stdio);
 
 static struct container *container_new(struct order *order)
 {
+	static const struct child_events events = {terminal_came, reported, channel_closed};
 	struct container *container = calloc(1, sizeof(*container));
 
 	if (!container)
 		return NULL;
 	container->number = ++n_made;
-	container->pidfd = container->cgroup = container->channel_fd = -1;
-	container->channel = container->emptied = (struct watch)WATCH_NONE;
-	stdio_init(&container->stdio, container, stream_connected, stream_ended);
+	container->cgroup = -1;
+	container->emptied = (struct watch)WATCH_NONE;
+	child_init(&container->init, &events);
+	stdio_init(&container->init.stdio, container, stream_connected, stream_ended);
 	container->oom = (struct oom_watch)OOM_WATCH_NONE;
 	container->plan = take_pointer(order->plan);
 	container->execs.changed = exec_changed;
@@ -183,11 +171,6 @@ static struct container *find_or_refuse(const struct order *order, struct error 
 		return container;
 	error_set(err, ENOENT, "container \"%s\" does not exist", order->id);
 	return NULL;
-}
-
-static int send_signal(const struct container *container, int signal)
-{
-	return pidfd_send_signal(container->pidfd, signal, NULL, 0);
 }
 
 /* --- the end ----------------------------------------------------------------------------------------------------- */
@@ -213,7 +196,7 @@ static void end_others(void)
 			cgroup_kill(other->cgroup, &err);
 			continue;
 		}
-		stdio_lose_patience(&other->stdio);
+		stdio_lose_patience(&other->init.stdio);
 		execs_lose_patience(&other->execs);
 	}
 }
@@ -255,7 +238,7 @@ static void settle(struct container *container)
 
 static void settle_if_drained(struct container *container)
 {
-	if (container->state == STOPPED && !container->settled && !stdio_is_draining(&container->stdio) &&
+	if (container->state == STOPPED && !container->settled && !stdio_is_draining(&container->init.stdio) &&
 	    container->emptied.fd < 0 && execs_are_over(&container->execs))
 		settle(container);
 }
@@ -308,35 +291,16 @@ static void end_leftovers(struct container *container)
 	}
 }
 
-static void finish_creating(struct container *container);
-
-static void fail_creating(struct container *container, const struct error *err)
-{
-	if (container->failed)
-		return;
-	container->failed = true;
-	container->failure = *err;
-	send_signal(container, SIGKILL);
-}
-
-static int exit_status_of(int status)
-{
-	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-}
-
-static bool read_channel(struct container *container);
-
 static void init_ended(struct container *container, int status)
 {
 	struct error err = {.message = "the container's first process ended before it was ready"};
 	struct answer answer = {0}, gone = {0};
 
 	/* What it said last comes first: a failure to execute is the answer to start. */
-	while (container->channel_fd >= 0 && read_channel(container))
-		;
+	child_drain(&container->init);
 	if (container->state == CREATING) {
-		fail_creating(container, &err);
-		err = container->failure;
+		child_fail(&container->init, &err);
+		err = container->init.failure;
 		answer_move(&answer, &container->answer);
 		answer_move(&gone, &container->gone);
 		container_free(container);
@@ -345,14 +309,13 @@ static void init_ended(struct container *container, int status)
 		end_machine_if_settled();
 		return;
 	}
-	container->exit_status = exit_status_of(status);
+	container->exit_status = child_exit_status(status);
 	/* Before the machine may end with it. */
 	oom_container_ended(&container->oom);
 	if (container->shares_pids)
 		end_leftovers(container);
-	/* All other processes of it have been killed by now. Input that nobody read is lost, as in a pipe.
-	 */
-	stdio_finish(&container->stdio, WIFSIGNALED(status));
+	/* All other processes of it have been killed by now. Input that nobody read is lost, as in a pipe. */
+	stdio_finish(&container->init.stdio, WIFSIGNALED(status));
 	container->state = STOPPED;
 	sockets_end(&container->sockets);
 	execs_lose_patience(&container->execs);
@@ -362,7 +325,7 @@ static void init_ended(struct container *container, int status)
 void container_reaped(pid_t pid, int status)
 {
 	for (struct container *container = containers; container; container = container->next) {
-		if (container->pid == pid && container->state != STOPPED) {
+		if (container->init.pid == pid && container->state != STOPPED) {
 			init_ended(container, status);
 			return;
 		}
@@ -378,18 +341,18 @@ static void finish_creating(struct container *container)
 	struct error err;
 	json_t *more;
 
-	if (container->state != CREATING || container->failed || !container->init_ready ||
-	    container->stdio.connecting > 0)
+	if (container->state != CREATING || container->init.failed || !container->init_ready ||
+	    container->init.stdio.connecting > 0)
 		return;
 	/* Only now: what mounts its disks is in the cgroup already, and nothing of the container has run. */
 	if (device_filter_attach(container->cgroup, container->plan->device_rules, container->plan->n_device_rules,
 				 &err) < 0) {
-		fail_creating(container, &err);
+		child_fail(&container->init, &err);
 		return;
 	}
 	container->state = CREATED;
 	container->stands_for_machine = container->plan->stands_for_machine;
-	more = json_pack("{s:i}", "pid", (int)container->pid);
+	more = json_pack("{s:i}", "pid", (int)container->init.pid);
 	if (more && json_array_size(container->plan->warnings) > 0)
 		json_object_set(more, "warnings", container->plan->warnings);
 	answer_ok(&container->answer, more);
@@ -407,13 +370,7 @@ static void stream_connected(struct stdio *stdio, int code)
 	}
 	error_set(&err, code, "connect stdio: %s", strerror(code));
 	if (container->state == CREATING)
-		fail_creating(container, &err);
-}
-
-static void channel_ready(struct watch *watch, uint32_t events)
-{
-	(void)events;
-	read_channel((struct container *)((char *)watch - offsetof(struct container, channel)));
+		child_fail(&container->init, &err);
 }
 
 /* The first processes of the containers whose namespaces are shared. They must live: a namespace is entered through one
@@ -429,7 +386,7 @@ static int find_joined(const struct plan_namespaces *namespaces, int joined[NAME
 		if (!other || other->state == CREATING || other->state == STOPPED)
 			return error_set(err, ESRCH, "create: namespaces: container \"%s\" is not there or has stopped",
 					 namespaces->joined[kind]);
-		joined[kind] = other->pidfd;
+		joined[kind] = other->init.pidfd;
 	}
 	return 0;
 }
@@ -444,7 +401,7 @@ static pid_t fork_init(struct container *container, struct error *err)
 	if (find_joined(namespaces, joined, err) < 0)
 		return -1;
 	container->shares_pids = namespaces->use[NAMESPACE_PID] != NAMESPACE_OWN;
-	pid = namespaces_fork(namespaces, joined, !network_taken, container->cgroup, &container->pidfd, err);
+	pid = namespaces_fork(namespaces, joined, !network_taken, container->cgroup, &container->init.pidfd, err);
 	if (pid > 0 && own_network && !container->has_user_namespace)
 		network_taken = true;
 	return pid;
@@ -452,28 +409,17 @@ static pid_t fork_init(struct container *container, struct error *err)
 
 static int start_init(struct container *container, const int stdio[3], struct error *err)
 {
-	int sockets[2];
+	int channel = child_open_channel(&container->init, err);
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
-		return error_set_errno(err, "socketpair");
-	container->channel_fd = sockets[0];
-	container->pid = fork_init(container, err);
-	if (container->pid == 0)
-		init_run(container->plan, container->id, stdio, sockets[1]);
-	close(sockets[1]);
-	if (container->pid < 0)
+	if (channel < 0)
 		return -1;
-	container->channel.ready = channel_ready;
-	if (loop_add(&container->channel, container->channel_fd, EPOLLIN) < 0)
-		return error_set_errno(err, "watch the container's first process");
-	return user_namespace_begin(container->plan, container->pid, container->channel_fd, err);
-}
-
-static void close_all(int fds[3])
-{
-	for (int i = 0; i < 3; i++)
-		if (fds[i] >= 0)
-			close(fds[i]);
+	container->init.pid = fork_init(container, err);
+	if (container->init.pid == 0)
+		init_run(container->plan, container->id, stdio, channel);
+	close(channel);
+	if (container->init.pid < 0 || child_watch(&container->init, err) < 0)
+		return -1;
+	return user_namespace_begin(container->plan, container->init.pid, container->init.channel, err);
 }
 
 /* A container that may write to its own cgroup tree owns the files that a tree is made with. */
@@ -489,7 +435,6 @@ static int delegate_cgroup(const struct container *container, struct error *err)
 
 static int make(struct container *container, struct error *err)
 {
-	static const uint32_t no_streams[STDIO_COUNT];
 	int stdio[3] = {-1, -1, -1};
 	uint32_t owner;
 	int status;
@@ -504,11 +449,10 @@ static int make(struct container *container, struct error *err)
 	id_map_outside(&container->plan->id_maps.users, container->plan->process.uid, &owner);
 	if (sockets_open(&container->sockets, container->plan, container->number, err) < 0)
 		return -1;
-	status = stdio_open(&container->stdio, container->plan->process.terminal ? no_streams : container->plan->stdio,
-			    owner, stdio, err);
+	status = child_open_streams(&container->init, container->plan, owner, stdio, err);
 	if (status == 0)
 		status = start_init(container, stdio, err);
-	close_all(stdio);
+	child_close_streams(stdio);
 	return status;
 }
 
@@ -519,7 +463,7 @@ static void tie_ended(struct dependent *tie)
 	struct error err = {.message = "its owner has gone", .code = ECANCELED};
 
 	if (container->state == CREATING)
-		fail_creating(container, &err);
+		child_fail(&container->init, &err);
 	else if (container->state != STOPPED)
 		cgroup_kill(container->cgroup, &err);
 }
@@ -543,8 +487,8 @@ int container_create(struct order *order, struct answer *answer, struct error *e
 		connection_depend(&container->answer, &container->tie);
 	if (make(container, err) == 0)
 		return 0;
-	if (container->pid > 0) {
-		fail_creating(container, err); /* goes when it has been reaped */
+	if (container->init.pid > 0) {
+		child_fail(&container->init, err); /* goes when it has been reaped */
 		return 0;
 	}
 	answer_move(answer, &container->answer);
@@ -554,70 +498,58 @@ int container_create(struct order *order, struct answer *answer, struct error *e
 
 /* --- start ------------------------------------------------------------------------------------------------------- */
 
+static struct container *container_of(struct child *child)
+{
+	return (struct container *)((char *)child - offsetof(struct container, init));
+}
+
+static void terminal_came(struct child *child, int master)
+{
+	const struct container *container = container_of(child);
+	const struct plan *plan = container->plan;
+	bool is_told = last_window_port && last_window_port == plan->stdio[STDIO_OUT];
+
+	if (container->state == CREATING)
+		child_take_terminal(child, plan, is_told ? &last_window : &plan->window, master);
+	else
+		close(master);
+}
+
 static void init_failed(struct container *container, const struct init_report *report)
 {
-	struct error err = {.code = report->code};
+	struct error err;
 
-	snprintf(err.message, sizeof(err.message), "%.*s", (int)sizeof(err.message) - 1, report->message);
+	child_reported_error(report, &err);
 	if (container->state == CREATING)
-		fail_creating(container, &err);
+		child_fail(&container->init, &err);
 	else
 		answer_error(&container->answer, &err);
 }
 
-/* Init's socket closes when its program runs, or when it has died without a word: then its status tells. */
-static void channel_closed(struct container *container)
+static void reported(struct child *child, const struct init_report *report)
 {
-	close_channel(container);
+	struct container *container = container_of(child);
+	struct error err;
+
+	if (report->stage == INIT_FAILED)
+		init_failed(container, report);
+	if (report->stage != INIT_READY)
+		return;
+	container->init_ready = true;
+	if (container->state == CREATING && user_namespace_finish(container->plan, child->pid, &err) < 0)
+		child_fail(child, &err);
+	finish_creating(container);
+}
+
+/* Its program runs, or it has died without a word: then its status tells. */
+static void channel_closed(struct child *child)
+{
+	struct container *container = container_of(child);
+
 	if (container->state != STARTING)
 		return;
 	container->state = RUNNING;
 	answer_ok(&container->answer, NULL);
-}
-
-static void take_terminal(struct container *container, int master)
-{
-	const struct plan *plan = container->plan;
-	const struct plan_window *window =
-	    last_window_port && last_window_port == plan->stdio[STDIO_OUT] ? &last_window : &plan->window;
-	struct error err;
-
-	if (container->state != CREATING || container->stdio.terminal >= 0 || !plan->process.terminal) {
-		close(master);
-		return;
-	}
-	if (stdio_open_terminal(&container->stdio, master, plan->stdio, &err) < 0 ||
-	    (window->columns && stdio_resize(&container->stdio, window->columns, window->rows, &err) < 0))
-		fail_creating(container, &err);
-}
-
-/* False when there is nothing to read. */
-static bool read_channel(struct container *container)
-{
-	struct init_report report;
-	struct error err;
-	size_t n_fds = 1;
-	int fd = -1;
-	ssize_t n = receive_with_fds(container->channel_fd, &report, sizeof(report), &fd, &n_fds, MSG_DONTWAIT);
-
-	if (n < 0 && errno == EAGAIN)
-		return false;
-	if (n_fds == 1)
-		take_terminal(container, fd);
-	if (n != sizeof(report)) {
-		channel_closed(container);
-		return true;
-	}
-	report.message[sizeof(report.message) - 1] = '\0';
-	if (report.stage == INIT_FAILED)
-		init_failed(container, &report);
-	if (report.stage != INIT_READY)
-		return true;
-	container->init_ready = true;
-	if (container->state == CREATING && user_namespace_finish(container->plan, container->pid, &err) < 0)
-		fail_creating(container, &err);
-	finish_creating(container);
-	return true;
 }
 
 int container_start(struct order *order, struct answer *answer, struct error *err)
@@ -633,7 +565,7 @@ int container_start(struct order *order, struct answer *answer, struct error *er
 	container->state = STARTING;
 	answer_move(&container->answer, answer);
 	/* If init has been killed meanwhile, its channel closes and tells. */
-	send(container->channel_fd, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+	send(container->init.channel, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 	return 0;
 }
 
@@ -672,7 +604,7 @@ static int signal_all(struct container *container, int signal, struct error *err
 		return processes_signal(container->number, signal, err);
 	pid = fork();
 	if (pid == 0)
-		signal_namespace(container->pidfd, signal);
+		signal_namespace(container->init.pidfd, signal);
 	if (pid < 0)
 		return error_set_errno(err, "fork");
 	return 0;
@@ -690,7 +622,7 @@ int container_kill(struct order *order, struct answer *answer, struct error *err
 		return error_set(err, ESRCH, "container not running");
 	if (order->all && signal_all(container, order->signal, err) < 0)
 		return -1;
-	if (send_signal(container, order->signal) < 0) {
+	if (child_signal(&container->init, order->signal) < 0) {
 		if (errno == ESRCH)
 			return error_set(err, ESRCH, "process already finished");
 		return error_set_errno(err, "send signal %d", order->signal);
@@ -712,7 +644,8 @@ int container_state(struct order *order, struct answer *answer, struct error *er
 	if (!container)
 		return -1;
 	status = container->freezer.frozen && container->state != STOPPED ? "paused" : names[container->state];
-	more = json_pack("{s:s, s:i}", "status", status, "pid", container->state == STOPPED ? 0 : (int)container->pid);
+	more = json_pack("{s:s, s:i}", "status", status, "pid",
+			 container->state == STOPPED ? 0 : (int)container->init.pid);
 	if (more && container->state == STOPPED)
 		json_object_set_new(more, "exitStatus", json_integer(container->exit_status));
 	answer_ok(answer, more);
@@ -772,7 +705,7 @@ static int delete_unfinished(struct container *container, struct answer *answer,
 	if (container->gone.connection)
 		return error_set(err, EBUSY, "another order for container %s is under way", container->id);
 	answer_move(&container->gone, answer);
-	fail_creating(container, &reason);
+	child_fail(&container->init, &reason);
 	return 0;
 }
 
@@ -794,7 +727,7 @@ int container_delete(struct order *order, struct answer *answer, struct error *e
 	if (container->settled)
 		remove_container(container);
 	else if (container->state != STOPPED)
-		send_signal(container, SIGKILL);
+		child_signal(&container->init, SIGKILL);
 	return 0;
 }
 
@@ -813,8 +746,8 @@ int container_exec(struct order *order, struct answer *answer, struct error *err
 		return error_set(err, EBUSY, "cannot exec in a paused container (use --ignore-paused to override)");
 	place = (struct exec_place){
 	    .id = container->id,
-	    .pid = container->pid,
-	    .pidfd = container->pidfd,
+	    .pid = container->init.pid,
+	    .pidfd = container->init.pidfd,
 	    .cgroup = container->cgroup,
 	    .plan = container->plan,
 	};
@@ -880,7 +813,7 @@ int container_resize(struct order *order, struct answer *answer, struct error *e
 		return -1;
 	if (order->exec)
 		return exec_resize(&container->execs, order, answer, err);
-	if (stdio_resize(&container->stdio, order->columns, order->rows, err) < 0)
+	if (stdio_resize(&container->init.stdio, order->columns, order->rows, err) < 0)
 		return -1;
 	answer_ok(answer, NULL);
 	return 0;
@@ -897,5 +830,5 @@ void container_window(uint32_t port, unsigned columns, unsigned rows)
 	for (struct container *container = containers; container; container = container->next)
 		if (container->plan->process.terminal && container->plan->stdio[STDIO_OUT] == port &&
 		    container->state != STOPPED)
-			stdio_resize(&container->stdio, columns, rows, &err);
+			stdio_resize(&container->init.stdio, columns, rows, &err);
 }

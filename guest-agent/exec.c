@@ -10,8 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/pidfd.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -20,6 +18,7 @@
 #include "common/cleanup.h"
 #include "common/io.h"
 #include "guest-agent/boot.h"
+#include "guest-agent/child.h"
 #include "guest-agent/init.h"
 #include "guest-agent/loop.h"
 #include "guest-agent/path.h"
@@ -36,13 +35,7 @@ struct exec {
 	char *id;
 	enum state state;
 	struct plan *plan; /* until RUNNING */
-	pid_t pid;
-	int pidfd;
-	struct watch channel; /* the agent's end of the child's socket */
-	int channel_fd;
-	struct stdio stdio;
-	bool failed; /* STARTING: failure says why */
-	struct error failure;
+	struct child child;
 	int exit_status;
 	struct dependent dependent;
 	struct answer answer; /* to exec, then to wait */
@@ -66,14 +59,6 @@ static struct exec *find_or_refuse(const struct execs *execs, const struct order
 	return exec;
 }
 
-static void close_channel(struct exec *exec)
-{
-	loop_remove(&exec->channel);
-	if (exec->channel_fd >= 0)
-		close(exec->channel_fd);
-	exec->channel_fd = -1;
-}
-
 static void exec_free(struct exec *exec)
 {
 	struct exec **link = &exec->all->first;
@@ -83,10 +68,7 @@ static void exec_free(struct exec *exec)
 	if (*link)
 		*link = exec->next;
 	connection_release(&exec->dependent);
-	close_channel(exec);
-	stdio_close(&exec->stdio);
-	if (exec->pidfd >= 0)
-		close(exec->pidfd);
+	child_release(&exec->child);
 	plan_free(exec->plan);
 	free(exec->id);
 	free(exec);
@@ -96,7 +78,7 @@ static void exec_free(struct exec *exec)
 
 static bool is_over(const struct exec *exec)
 {
-	return exec->state == ENDED && !stdio_is_draining(&exec->stdio);
+	return exec->state == ENDED && !stdio_is_draining(&exec->child.stdio);
 }
 
 static bool is_abandoned(const struct exec *exec)
@@ -120,15 +102,6 @@ static void settle_if_over(struct exec *exec)
 	all->changed(all);
 }
 
-static void fail(struct exec *exec, const struct error *err)
-{
-	if (exec->failed)
-		return;
-	exec->failed = true;
-	exec->failure = *err;
-	pidfd_send_signal(exec->pidfd, SIGKILL, NULL, 0);
-}
-
 static void stream_ended(struct stdio *stdio)
 {
 	settle_if_over(stdio->owner);
@@ -143,7 +116,7 @@ static void stream_connected(struct stdio *stdio, int code)
 		return;
 	error_set(&err, code, "connect stdio: %s", strerror(code));
 	if (exec->state == STARTING)
-		fail(exec, &err);
+		child_fail(&exec->child, &err);
 }
 
 /* The order that made it came over a connection that has ended: so has whoever stands for it on the host. */
@@ -152,13 +125,11 @@ static void owner_gone(struct dependent *dependent)
 	struct exec *exec = (struct exec *)((char *)dependent - offsetof(struct exec, dependent));
 
 	if (exec->state != ENDED)
-		pidfd_send_signal(exec->pidfd, SIGKILL, NULL, 0);
+		child_signal(&exec->child, SIGKILL);
 	else
-		stdio_close(&exec->stdio);
+		stdio_close(&exec->child.stdio);
 	settle_if_over(exec);
 }
-
-static bool read_channel(struct exec *exec);
 
 static void failed_to_start(struct exec *exec)
 {
@@ -166,8 +137,8 @@ static void failed_to_start(struct exec *exec)
 	struct execs *all = exec->all;
 	struct answer answer = {0};
 
-	fail(exec, &err);
-	err = exec->failure;
+	child_fail(&exec->child, &err);
+	err = exec->child.failure;
 	answer_move(&answer, &exec->answer);
 	exec_free(exec);
 	answer_error(&answer, &err);
@@ -177,22 +148,21 @@ static void failed_to_start(struct exec *exec)
 static void ended(struct exec *exec, int status)
 {
 	/* What it said last comes first: a failure to execute is the answer to exec. */
-	while (exec->channel_fd >= 0 && read_channel(exec))
-		;
+	child_drain(&exec->child);
 	if (exec->state == STARTING) {
 		failed_to_start(exec);
 		return;
 	}
 	exec->state = ENDED;
-	exec->exit_status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-	stdio_finish(&exec->stdio, WIFSIGNALED(status));
+	exec->exit_status = child_exit_status(status);
+	stdio_finish(&exec->child.stdio, WIFSIGNALED(status));
 	settle_if_over(exec);
 }
 
 bool execs_reaped(struct execs *execs, pid_t pid, int status)
 {
 	for (struct exec *exec = execs->first; exec; exec = exec->next) {
-		if (exec->pid == pid && exec->state != ENDED) {
+		if (exec->child.pid == pid && exec->state != ENDED) {
 			ended(exec, status);
 			return true;
 		}
@@ -211,7 +181,7 @@ bool execs_are_over(const struct execs *execs)
 void execs_lose_patience(struct execs *execs)
 {
 	for (struct exec *exec = execs->first; exec; exec = exec->next)
-		stdio_lose_patience(&exec->stdio);
+		stdio_lose_patience(&exec->child.stdio);
 }
 
 void execs_free(struct execs *execs)
@@ -228,75 +198,52 @@ void execs_free(struct execs *execs)
 
 /* --- exec -------------------------------------------------------------------------------------------------------- */
 
-/* Its program runs, or it has died without a word: then its status tells. */
-static void channel_closed(struct exec *exec)
+static struct exec *exec_of(struct child *child)
 {
-	close_channel(exec);
-	if (exec->failed || exec->state != STARTING)
+	return (struct exec *)((char *)child - offsetof(struct exec, child));
+}
+
+static void terminal_came(struct child *child, int master)
+{
+	const struct plan *plan = exec_of(child)->plan;
+
+	child_take_terminal(child, plan, &plan->window, master);
+}
+
+static void reported(struct child *child, const struct init_report *report)
+{
+	struct error err;
+
+	if (report->stage != INIT_FAILED)
+		return;
+	child_reported_error(report, &err);
+	child_fail(child, &err);
+}
+
+/* Its program runs, or it has died without a word: then its status tells. */
+static void channel_closed(struct child *child)
+{
+	struct exec *exec = exec_of(child);
+
+	if (child->failed || exec->state != STARTING)
 		return;
 	exec->state = RUNNING;
 	plan_free(take_pointer(exec->plan));
-	answer_ok(&exec->answer, json_pack("{s:i}", "pid", (int)exec->pid));
-}
-
-static void take_terminal(struct exec *exec, int master)
-{
-	const struct plan_window *window = &exec->plan->window;
-	struct error err;
-
-	if (exec->stdio.terminal >= 0 || !exec->plan->process.terminal) {
-		close(master);
-		return;
-	}
-	if (stdio_open_terminal(&exec->stdio, master, exec->plan->stdio, &err) < 0 ||
-	    (window->columns && stdio_resize(&exec->stdio, window->columns, window->rows, &err) < 0))
-		fail(exec, &err);
-}
-
-/* False when there is nothing to read. */
-static bool read_channel(struct exec *exec)
-{
-	struct init_report report = {0};
-	size_t n_fds = 1;
-	int fd = -1;
-	ssize_t n = receive_with_fds(exec->channel_fd, &report, sizeof(report), &fd, &n_fds, MSG_DONTWAIT);
-
-	if (n < 0 && errno == EAGAIN)
-		return false;
-	if (n != sizeof(report)) {
-		channel_closed(exec);
-		return true;
-	}
-	report.message[sizeof(report.message) - 1] = '\0';
-	if (report.stage == INIT_FAILED) {
-		struct error err = {.code = report.code};
-
-		memcpy(err.message, report.message, sizeof(err.message));
-		fail(exec, &err);
-	}
-	if (n_fds == 1)
-		take_terminal(exec, fd);
-	return true;
-}
-
-static void channel_ready(struct watch *watch, uint32_t events)
-{
-	(void)events;
-	read_channel((struct exec *)((char *)watch - offsetof(struct exec, channel)));
+	answer_ok(&exec->answer, json_pack("{s:i}", "pid", (int)child->pid));
 }
 
 static struct exec *exec_new(struct execs *execs, struct order *order)
 {
+	static const struct child_events events = {terminal_came, reported, channel_closed};
 	struct exec *exec = calloc(1, sizeof(*exec));
 
 	if (!exec)
 		return NULL;
 	exec->all = execs;
-	exec->pidfd = exec->channel_fd = -1;
-	exec->channel = (struct watch)WATCH_NONE;
+	child_init(&exec->child, &events);
 	exec->dependent.ended = owner_gone;
 	exec->plan = take_pointer(order->plan);
-	stdio_init(&exec->stdio, exec, stream_connected, stream_ended);
+	stdio_init(&exec->child.stdio, exec, stream_connected, stream_ended);
 	exec->id = strdup(order->exec);
 	exec->next = execs->first;
 	execs->first = exec;
@@ -417,34 +364,20 @@ static int start_child(struct exec *exec, const struct exec_place *place, const 
 	    .namespaces = namespaces_of(place),
 	    .filter = &place->plan->filter,
 	};
-	int sockets[2];
+	struct child *child = &exec->child;
+	int channel = child_open_channel(child, err);
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
-		return error_set_errno(err, "socketpair");
-	exec->channel_fd = sockets[0];
-	exec->pid = fork_into_cgroup(place, cgroup, &exec->pidfd, err);
-	if (exec->pid == 0)
-		init_run_beside(exec->plan, &joined, fds, sockets[1]);
-	close(sockets[1]);
-	if (exec->pid < 0)
+	if (channel < 0)
 		return -1;
-	exec->channel.ready = channel_ready;
-	if (loop_add(&exec->channel, exec->channel_fd, EPOLLIN) < 0)
-		return error_set_errno(err, "watch the process");
-	return 0;
-}
-
-static void close_all(int fds[3])
-{
-	for (int i = 0; i < 3; i++)
-		if (fds[i] >= 0)
-			close(fds[i]);
+	child->pid = fork_into_cgroup(place, cgroup, &child->pidfd, err);
+	if (child->pid == 0)
+		init_run_beside(exec->plan, &joined, fds, channel);
+	close(channel);
+	return child->pid < 0 ? -1 : child_watch(child, err);
 }
 
 static int make(struct exec *exec, const struct exec_place *place, const char *cgroup, struct error *err)
 {
-	static const uint32_t no_streams[STDIO_COUNT];
-	const uint32_t *ports = exec->plan->process.terminal ? no_streams : exec->plan->stdio;
 	int fds[3] = {-1, -1, -1};
 	uint32_t owner;
 	int status;
@@ -453,10 +386,10 @@ static int make(struct exec *exec, const struct exec_place *place, const char *c
 		return -1;
 	if (id_map_outside(&place->plan->id_maps.users, exec->plan->process.uid, &owner) < 0)
 		return error_set(err, EINVAL, "cannot set uid to unmapped user in user namespace");
-	status = stdio_open(&exec->stdio, ports, owner, fds, err);
+	status = child_open_streams(&exec->child, exec->plan, owner, fds, err);
 	if (status == 0)
 		status = start_child(exec, place, cgroup, fds, err);
-	close_all(fds);
+	child_close_streams(fds);
 	return status;
 }
 
@@ -471,12 +404,12 @@ int exec_start(struct execs *execs, const struct exec_place *place, struct order
 	exec = exec_new(execs, order);
 	if (!exec)
 		return error_set(err, ENOMEM, "out of memory");
-	if (make(exec, place, order->cgroup, err) < 0 && exec->pid <= 0) {
+	if (make(exec, place, order->cgroup, err) < 0 && exec->child.pid <= 0) {
 		exec_free(exec);
 		return -1;
 	}
-	if (exec->channel.fd < 0)
-		fail(exec, err); /* goes when it has been reaped */
+	if (exec->child.watch.fd < 0)
+		child_fail(&exec->child, err); /* goes when it has been reaped */
 	connection_depend(answer, &exec->dependent);
 	answer_move(&exec->answer, answer);
 	return 0;
@@ -503,7 +436,7 @@ int exec_kill(struct execs *execs, const struct order *order, struct answer *ans
 
 	if (!exec)
 		return -1;
-	if (exec->state == ENDED || pidfd_send_signal(exec->pidfd, order->signal, NULL, 0) < 0)
+	if (exec->state == ENDED || child_signal(&exec->child, order->signal) < 0)
 		return error_set(err, ESRCH, "process already finished");
 	answer_ok(answer, NULL);
 	return 0;
@@ -513,7 +446,7 @@ int exec_resize(struct execs *execs, const struct order *order, struct answer *a
 {
 	struct exec *exec = find_or_refuse(execs, order, err);
 
-	if (!exec || stdio_resize(&exec->stdio, order->columns, order->rows, err) < 0)
+	if (!exec || stdio_resize(&exec->child.stdio, order->columns, order->rows, err) < 0)
 		return -1;
 	answer_ok(answer, NULL);
 	return 0;
