@@ -2,73 +2,21 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <linux/capability.h>
 
 #include "common/cleanup.h"
-#include "common/io.h"
 #include "guest-agent/boot.h"
 #include "guest-agent/cgroup.h"
-#include "guest-agent/child.h"
-#include "guest-agent/exec.h"
-#include "guest-agent/freezer.h"
-#include "guest-agent/figures.h"
+#include "guest-agent/container_parts.h"
 #include "guest-agent/init.h"
-#include "guest-agent/loop.h"
-#include "guest-agent/oom.h"
-#include "guest-agent/places.h"
-#include "guest-agent/processes.h"
-#include "guest-agent/sockets.h"
-#include "guest-agent/stdio.h"
 #include "guest-agent/user_namespace.h"
-
-/* Life of a container:
- *
- *   CREATING  init makes its surroundings, the streams connect
- *   CREATED   both are done; init waits
- *   STARTING  init was told to execute its program
- *   RUNNING   it did
- *   STOPPED   init has ended; what it wrote may still be on its way (settled says that it is not)
- *
- * A container that fails in CREATING is never seen by anybody: it goes when init has been reaped, and only then the
- * create order is answered, so that nothing of it is left. */
-enum state { CREATING, CREATED, STARTING, RUNNING, STOPPED };
-
-struct container {
-	struct container *next;
-	unsigned number;
-	char *id;
-	enum state state;
-	struct plan *plan;
-	struct child init; /* its first process */
-	bool init_ready;
-	int cgroup;
-	int exit_status;
-	bool settled;
-	bool stands_for_machine; /* its end is the machine's */
-	bool shares_pids;	 /* its first process is not the first one of its pid namespace */
-	bool has_user_namespace;
-	struct oom_watch oom;
-	struct watch emptied; /* cgroup.events, while other processes of it are dying */
-	bool deleting;	      /* as soon as settled */
-	struct freezer freezer;
-	struct execs execs; /* processes beside its own one */
-	struct sockets sockets;
-	struct answer answer;
-	struct answer waiting; /* for its end */
-	struct answer gone;    /* CREATING: to a delete order */
-	struct dependent tie;  /* to the connection that it ends with */
-};
 
 static struct container *containers;
 static uint32_t last_window_port; /* 0: none */
@@ -78,7 +26,7 @@ static bool network_taken; /* the machine's, by the first container that wanted 
 static bool machine_ends;
 static uint32_t machine_status;
 
-static struct container *find(const char *id)
+struct container *container_find(const char *id)
 {
 	struct container *container = containers;
 
@@ -162,9 +110,9 @@ static struct container *container_new(struct order *order)
 	return NULL;
 }
 
-static struct container *find_or_refuse(const struct order *order, struct error *err)
+struct container *container_find_or_refuse(const struct order *order, struct error *err)
 {
-	struct container *container = find(order->id);
+	struct container *container = container_find(order->id);
 
 	/* One that is being made is not there yet. */
 	if (container && container->state != CREATING)
@@ -213,7 +161,7 @@ static void end_machine_if_settled(void)
 		boot_report(AGENT_REPORT_EXIT, machine_status, &err);
 }
 
-static void answer_exit(struct container *container)
+void container_answer_exit(struct container *container)
 {
 	answer_ok(&container->waiting, json_pack("{s:i}", "exitStatus", container->exit_status));
 }
@@ -230,7 +178,7 @@ static void settle(struct container *container)
 	/* Its mounts went with its last process, and with them what programs had written through shared mappings; this
 	 * is for file systems that somebody else still has mounted. */
 	sync();
-	answer_exit(container);
+	container_answer_exit(container);
 	if (container->deleting)
 		remove_container(container);
 	end_machine_if_settled();
@@ -382,7 +330,7 @@ static int find_joined(const struct plan_namespaces *namespaces, int joined[NAME
 
 		if (namespaces->use[kind] != NAMESPACE_JOINED)
 			continue;
-		other = find(namespaces->joined[kind]);
+		other = container_find(namespaces->joined[kind]);
 		if (!other || other->state == CREATING || other->state == STOPPED)
 			return error_set(err, ESRCH, "create: namespaces: container \"%s\" is not there or has stopped",
 					 namespaces->joined[kind]);
@@ -474,7 +422,7 @@ int container_create(struct order *order, struct answer *answer, struct error *e
 
 	if (machine_ends)
 		return error_set(err, ECANCELED, "the sandbox is ending");
-	if (find(order->id))
+	if (container_find(order->id))
 		return error_set(err, EEXIST, "container with id exists: %s", order->id);
 	if (order->time && !containers && n_made == 0 && boot_set_clock(order->time, err) < 0)
 		return -1;
@@ -554,7 +502,7 @@ static void channel_closed(struct child *child)
 
 int container_start(struct order *order, struct answer *answer, struct error *err)
 {
-	struct container *container = find_or_refuse(order, err);
+	struct container *container = container_find_or_refuse(order, err);
 
 	if (!container)
 		return -1;
@@ -569,133 +517,7 @@ int container_start(struct order *order, struct answer *answer, struct error *er
 	return 0;
 }
 
-/* --- kill -------------------------------------------------------------------------------------------------------- */
-
-/* In a child of the agent. From inside the pid namespace, kill(-1) reaches every process but its init in one step that
- * no fork can slip past. The container may get hold of the process that does it: so it has nothing but the right to
- * kill. */
-static void signal_namespace(int pidfd, int signal) __attribute__((noreturn));
-
-static void signal_namespace(int pidfd, int signal)
-{
-	const struct capabilities only_kill = {.effective = UINT64_C(1) << CAP_KILL,
-					       .permitted = UINT64_C(1) << CAP_KILL};
-	struct error err;
-	pid_t pid;
-
-	if (setns(pidfd, CLONE_NEWPID) < 0 || close_range(0, ~0U, 0) < 0 || capabilities_apply(&only_kill, &err) < 0)
-		_exit(1);
-	pid = fork();
-	if (pid == 0) {
-		kill(-1, signal);
-		_exit(0);
-	}
-	_exit(pid < 0 || waitpid(pid, NULL, 0) < 0);
-}
-
-static int signal_all(struct container *container, int signal, struct error *err)
-{
-	pid_t pid;
-
-	if (signal == SIGKILL)
-		return cgroup_kill(container->cgroup, err);
-	/* There are others in its pid namespace. */
-	if (container->shares_pids)
-		return processes_signal(container->number, signal, err);
-	pid = fork();
-	if (pid == 0)
-		signal_namespace(container->init.pidfd, signal);
-	if (pid < 0)
-		return error_set_errno(err, "fork");
-	return 0;
-}
-
-int container_kill(struct order *order, struct answer *answer, struct error *err)
-{
-	struct container *container = find_or_refuse(order, err);
-
-	if (!container)
-		return -1;
-	if (order->exec)
-		return exec_kill(&container->execs, order, answer, err);
-	if (container->state == STOPPED)
-		return error_set(err, ESRCH, "container not running");
-	if (order->all && signal_all(container, order->signal, err) < 0)
-		return -1;
-	if (child_signal(&container->init, order->signal) < 0) {
-		if (errno == ESRCH)
-			return error_set(err, ESRCH, "process already finished");
-		return error_set_errno(err, "send signal %d", order->signal);
-	}
-	answer_ok(answer, NULL);
-	return 0;
-}
-
-/* --- state, delete ----------------------------------------------------------------------------------------------- */
-
-int container_state(struct order *order, struct answer *answer, struct error *err)
-{
-	static const char *const names[] = {
-	    [CREATED] = "created", [STARTING] = "created", [RUNNING] = "running", [STOPPED] = "stopped"};
-	struct container *container = find_or_refuse(order, err);
-	const char *status;
-	json_t *more;
-
-	if (!container)
-		return -1;
-	status = container->freezer.frozen && container->state != STOPPED ? "paused" : names[container->state];
-	more = json_pack("{s:s, s:i}", "status", status, "pid",
-			 container->state == STOPPED ? 0 : (int)container->init.pid);
-	if (more && container->state == STOPPED)
-		json_object_set_new(more, "exitStatus", json_integer(container->exit_status));
-	answer_ok(answer, more);
-	return 0;
-}
-
-int container_update(struct order *order, struct answer *answer, struct error *err)
-{
-	struct container *container = find_or_refuse(order, err);
-
-	if (!container)
-		return -1;
-	if (container->state == STOPPED)
-		return error_set(err, ESRCH, "container not running");
-	if (resources_apply(container->cgroup, &order->resources, err) < 0)
-		return -1;
-	answer_ok(answer, NULL);
-	return 0;
-}
-
-int container_stats(struct order *order, struct answer *answer, struct error *err)
-{
-	struct container *container = find_or_refuse(order, err);
-	json_t *figures = container ? figures_read(container->cgroup, err) : NULL;
-
-	if (!figures)
-		return -1;
-	answer_ok(answer, json_pack("{s:o}", "data", figures));
-	return 0;
-}
-
-int container_events(struct order *order, struct answer *answer, struct error *err)
-{
-	struct container *container = find_or_refuse(order, err);
-
-	if (!container)
-		return -1;
-	if (container->state != STOPPED)
-		return oom_wait(&container->oom, container->cgroup, order->known, answer, err);
-	answer_ok(answer,
-		  json_pack("{s:I, s:b}", "oomKills", (json_int_t)figures_oom_kills(container->cgroup), "ended", 1));
-	return 0;
-}
-
-int container_sockets(struct order *order, struct answer *answer, struct error *err)
-{
-	struct container *container = find_or_refuse(order, err);
-
-	return container ? sockets_order(&container->sockets, order, answer, err) : -1;
-}
+/* --- delete ------------------------------------------------------------------------------------------------------ */
 
 /* Its creator may have been killed; nothing of it must appear after the answer. */
 static int delete_unfinished(struct container *container, struct answer *answer, struct error *err)
@@ -711,11 +533,11 @@ static int delete_unfinished(struct container *container, struct answer *answer,
 
 int container_delete(struct order *order, struct answer *answer, struct error *err)
 {
-	struct container *container = find(order->id);
+	struct container *container = container_find(order->id);
 
 	if (container && container->state == CREATING && order->force)
 		return delete_unfinished(container, answer, err);
-	container = find_or_refuse(order, err);
+	container = container_find_or_refuse(order, err);
 	if (!container)
 		return -1;
 	if (container->state != STOPPED && !order->force)
@@ -731,93 +553,7 @@ int container_delete(struct order *order, struct answer *answer, struct error *e
 	return 0;
 }
 
-/* --- processes beside its own one -------------------------------------------------------------------------------- */
-
-int container_exec(struct order *order, struct answer *answer, struct error *err)
-{
-	struct container *container = find_or_refuse(order, err);
-	struct exec_place place;
-
-	if (!container)
-		return -1;
-	if (container->state == STOPPED)
-		return error_set(err, EINVAL, "cannot exec in a stopped container");
-	if (container->freezer.frozen && !order->ignore_paused)
-		return error_set(err, EBUSY, "cannot exec in a paused container (use --ignore-paused to override)");
-	place = (struct exec_place){
-	    .id = container->id,
-	    .pid = container->init.pid,
-	    .pidfd = container->init.pidfd,
-	    .cgroup = container->cgroup,
-	    .plan = container->plan,
-	};
-	return exec_start(&container->execs, &place, order, answer, err);
-}
-
-int container_wait(struct order *order, struct answer *answer, struct error *err)
-{
-	struct container *container = find_or_refuse(order, err);
-
-	if (!container)
-		return -1;
-	if (order->exec)
-		return exec_wait(&container->execs, order, answer, err);
-	if (container->waiting.connection)
-		return error_set(err, EBUSY, "somebody else waits for container \"%s\"", order->id);
-	answer_move(&container->waiting, answer);
-	if (container->settled)
-		answer_exit(container);
-	return 0;
-}
-
-static int set_frozen(struct order *order, bool frozen, struct answer *answer, struct error *err)
-{
-	struct container *container = find_or_refuse(order, err);
-
-	if (!container)
-		return -1;
-	if (container->state == STOPPED)
-		return error_set(err, ESRCH, "container not running");
-	return freezer_set(&container->freezer, container->cgroup, frozen, answer, err);
-}
-
-int container_pause(struct order *order, struct answer *answer, struct error *err)
-{
-	return set_frozen(order, true, answer, err);
-}
-
-int container_resume(struct order *order, struct answer *answer, struct error *err)
-{
-	return set_frozen(order, false, answer, err);
-}
-
-int container_ps(struct order *order, struct answer *answer, struct error *err)
-{
-	struct container *container = find_or_refuse(order, err);
-	json_t *list;
-
-	if (!container)
-		return -1;
-	list = processes_list(container->number, err);
-	if (!list)
-		return -1;
-	answer_ok(answer, list);
-	return 0;
-}
-
-int container_resize(struct order *order, struct answer *answer, struct error *err)
-{
-	struct container *container = find_or_refuse(order, err);
-
-	if (!container)
-		return -1;
-	if (order->exec)
-		return exec_resize(&container->execs, order, answer, err);
-	if (stdio_resize(&container->init.stdio, order->columns, order->rows, err) < 0)
-		return -1;
-	answer_ok(answer, NULL);
-	return 0;
-}
+/* --- the terminal's size ----------------------------------------------------------------------------------------- */
 
 void container_window(uint32_t port, unsigned columns, unsigned rows)
 {
