@@ -89,7 +89,7 @@ struct vsock_connect {
 	 * from within vsock_connect. */
 	void (*done)(struct vsock_connect *request, int error);
 	void *owner;
-	struct vsock_connection *connection; /* of vsock.c */
+	struct vsock_connection *connection; /* the device's own */
 };
 
 /* Connects fd, a stream socket, to `port` in the guest; waits for READY first. Takes fd over when it succeeds. Returns
