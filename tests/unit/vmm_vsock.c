@@ -1,5 +1,5 @@
 /*
- * The vsock device, driven through real rings by a guest that keeps to the rules or breaks them.
+ * The vsock device: the agent's reports, connections of either side, and guests that break the rules.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,246 +8,7 @@
 
 #include <cmocka.h>
 
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/virtio_vsock.h>
-#include <poll.h>
-#include <signal.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include "common/agent_protocol.h"
-#include "tests/unit/ring.h"
-#include "vmm/stream.h"
-#include "vmm/virtio/vsock.h"
-
-#define RX 0
-#define TX 1
-#define CID 3
-#define PAGE 4096u
-#define GUEST_BUFFER (256u << 10)
-#define BOTH (VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND)
-
-struct guest {
-	struct driver driver;
-	struct virtio_device *device;
-	uint64_t rx_address[QUEUE_SIZE_MAX / SLOT_BUFFERS];
-	uint64_t tx_address;
-	unsigned events;
-	enum vsock_event event;
-	uint32_t value;
-	bool ready;
-};
-
-struct packet {
-	struct virtio_vsock_hdr header;
-	unsigned char data[PAGE];
-};
-
-static void heard(void *owner, enum vsock_event event, uint32_t value)
-{
-	struct guest *guest = owner;
-
-	if (event == VSOCK_READY) {
-		guest->ready = true;
-		return;
-	}
-	guest->events++;
-	guest->event = event;
-	guest->value = value;
-}
-
-/* Header and data in buffers of their own, as Linux does it. */
-static void rx_offer(struct guest *guest, uint64_t address)
-{
-	struct buffer buffers[] = {{address, 44, true}, {address + 64, PAGE, true}};
-	int head = driver_add(&guest->driver, RX, buffers, 2);
-
-	assert_true(head >= 0);
-	guest->rx_address[head / SLOT_BUFFERS] = address;
-}
-
-static void rx_fill(struct guest *guest, unsigned count)
-{
-	for (unsigned i = 0; i < count; i++)
-		rx_offer(guest, driver_alloc(&guest->driver, PAGE + 64));
-	driver_kick(&guest->driver, RX);
-}
-
-static void guest_init(struct guest *guest, unsigned rx_buffers)
-{
-	memset(guest, 0, sizeof(*guest));
-	signal(SIGPIPE, SIG_IGN);
-	driver_init(&guest->driver);
-	guest->device = vsock_new(CID, guest->driver.loop, NULL);
-	assert_non_null(guest->device);
-	vsock_on_report(guest->device, heard, guest);
-	driver_start(&guest->driver, guest->device);
-	guest->tx_address = driver_alloc(&guest->driver, 1u << 20);
-	rx_fill(guest, rx_buffers);
-}
-
-static void guest_free(struct guest *guest)
-{
-	driver_free(&guest->driver);
-}
-
-/* The next packet for the guest; its buffer goes back into the ring. */
-static bool receive(struct guest *guest, struct packet *packet)
-{
-	uint16_t head;
-	uint32_t length;
-	uint64_t address;
-
-	if (!driver_used(&guest->driver, RX, &head, &length))
-		return false;
-	address = guest->rx_address[head / SLOT_BUFFERS];
-	assert_in_range(length, 44, 44 + PAGE);
-	guest_read(guest->driver.memory, address, &packet->header, 44);
-	assert_int_equal(packet->header.len, length - 44);
-	guest_read(guest->driver.memory, address + 64, packet->data, packet->header.len);
-	assert_int_equal(packet->header.src_cid, 2);
-	assert_int_equal(packet->header.dst_cid, CID);
-	assert_int_equal(packet->header.type, VIRTIO_VSOCK_TYPE_STREAM);
-	rx_offer(guest, address);
-	driver_kick(&guest->driver, RX);
-	return true;
-}
-
-static void expect(struct guest *guest, struct packet *packet, unsigned operation)
-{
-	for (int i = 0; i < 200; i++) {
-		if (receive(guest, packet)) {
-			assert_int_equal(packet->header.op, operation);
-			return;
-		}
-		driver_run(&guest->driver, 1);
-	}
-	fail_msg("no packet, expected operation %u", operation);
-}
-
-static void expect_nothing(struct guest *guest)
-{
-	struct packet packet;
-
-	driver_run(&guest->driver, 20);
-	if (receive(guest, &packet))
-		fail_msg("unexpected packet, operation %u", packet.header.op);
-}
-
-static struct virtio_vsock_hdr header(uint32_t guest_port, uint32_t host_port, unsigned operation)
-{
-	return (struct virtio_vsock_hdr){
-	    .src_cid = CID,
-	    .dst_cid = 2,
-	    .src_port = guest_port,
-	    .dst_port = host_port,
-	    .type = VIRTIO_VSOCK_TYPE_STREAM,
-	    .op = (uint16_t)operation,
-	    .buf_alloc = GUEST_BUFFER,
-	};
-}
-
-/* One packet: the header as it is, with size bytes of data behind it. */
-static void transmit(struct guest *guest, const struct virtio_vsock_hdr *packet, const void *data, uint32_t size)
-{
-	struct buffer buffers[] = {{guest->tx_address, 44, false}, {guest->tx_address + 64, size, false}};
-	uint16_t head;
-	uint32_t length;
-
-	guest_write(guest->driver.memory, guest->tx_address, packet, 44);
-	if (size)
-		guest_write(guest->driver.memory, guest->tx_address + 64, data, size);
-	assert_true(driver_add(&guest->driver, TX, buffers, size ? 2 : 1) >= 0);
-	driver_kick(&guest->driver, TX);
-	while (!driver_used(&guest->driver, TX, &head, &length) && !guest->driver.failed)
-		driver_run(&guest->driver, 1);
-}
-
-static void control(struct guest *guest, uint32_t guest_port, uint32_t host_port, unsigned operation, uint32_t flags)
-{
-	struct virtio_vsock_hdr packet = header(guest_port, host_port, operation);
-
-	packet.flags = flags;
-	transmit(guest, &packet, NULL, 0);
-}
-
-static void send_data(struct guest *guest, uint32_t guest_port, uint32_t host_port, const void *data, uint32_t size)
-{
-	struct virtio_vsock_hdr packet = header(guest_port, host_port, VIRTIO_VSOCK_OP_RW);
-
-	packet.len = size;
-	transmit(guest, &packet, data, size);
-}
-
-static void report(struct guest *guest, uint32_t kind, uint32_t value)
-{
-	struct agent_report message = {kind, value};
-
-	send_data(guest, 5000, AGENT_REPORT_PORT, &message, sizeof(message));
-}
-
-static void connect_report(struct guest *guest)
-{
-	struct packet packet;
-
-	control(guest, 5000, AGENT_REPORT_PORT, VIRTIO_VSOCK_OP_REQUEST, 0);
-	expect(guest, &packet, VIRTIO_VSOCK_OP_RESPONSE);
-}
-
-static void make_ready(struct guest *guest)
-{
-	connect_report(guest);
-	report(guest, AGENT_REPORT_READY, AGENT_PROTOCOL_VERSION);
-	assert_true(guest->ready);
-}
-
-static int add_stream(struct virtio_device *device, uint32_t port, int fd, unsigned flags)
-{
-	return vsock_add_stream(device, &port, fd, flags, NULL, NULL);
-}
-
-/* Registers one end of a pipe or socket and connects the guest's port 6000 to it. */
-static void connect_stream(struct guest *guest, uint32_t port, int fd, unsigned flags)
-{
-	struct packet packet;
-
-	assert_int_equal(add_stream(guest->device, port, fd, flags), 0);
-	control(guest, 6000, port, VIRTIO_VSOCK_OP_REQUEST, 0);
-	expect(guest, &packet, VIRTIO_VSOCK_OP_RESPONSE);
-	assert_int_equal(packet.header.src_port, port);
-	assert_int_equal(packet.header.dst_port, 6000);
-	assert_int_equal(packet.header.buf_alloc, STREAM_BUFFER_SIZE);
-}
-
-static size_t read_some(int fd, void *data, size_t size)
-{
-	struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
-
-	if (poll(&poll_fd, 1, 0) == 0)
-		return 0;
-	ssize_t got = read(fd, data, size);
-
-	return got > 0 ? (size_t)got : 0;
-}
-
-static bool is_open(int fd)
-{
-	return fcntl(fd, F_GETFD) >= 0;
-}
-
-static unsigned char pattern(size_t index)
-{
-	return (unsigned char)(index * 7 + index / 251);
-}
-
-static void fill_pattern(unsigned char *data, size_t size, size_t offset)
-{
-	for (size_t i = 0; i < size; i++)
-		data[i] = pattern(offset + i);
-}
-
-/* --- tests -------------------------------------------------------------------------------------------------------- */
+#include "tests/unit/vsock_guest.h"
 
 static void test_config(void **state)
 {
@@ -440,361 +201,6 @@ static void test_unknown_port(void **state)
 	guest_free(&guest);
 }
 
-static void test_output(void **state)
-{
-	struct guest guest;
-	struct packet packet;
-	unsigned char sent[30000], got[30000];
-	int fds[2];
-
-	(void)state;
-	guest_init(&guest, 16);
-	assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
-	connect_stream(&guest, 1040, fds[1], VMM_STREAM_OUT);
-	send_data(&guest, 6000, 1040, "hello", 5);
-	assert_int_equal(read_some(fds[0], got, sizeof(got)), 5);
-	assert_memory_equal(got, "hello", 5);
-	fill_pattern(sent, sizeof(sent), 0);
-	send_data(&guest, 6000, 1040, sent, sizeof(sent));
-	assert_int_equal(read_some(fds[0], got, sizeof(got)), sizeof(sent));
-	assert_memory_equal(got, sent, sizeof(sent));
-	/* One use each. */
-	control(&guest, 6001, 1040, VIRTIO_VSOCK_OP_REQUEST, 0);
-	expect(&guest, &packet, VIRTIO_VSOCK_OP_RST);
-	/* Credit on request. */
-	control(&guest, 6000, 1040, VIRTIO_VSOCK_OP_CREDIT_REQUEST, 0);
-	expect(&guest, &packet, VIRTIO_VSOCK_OP_CREDIT_UPDATE);
-	assert_int_equal(packet.header.fwd_cnt, 5 + sizeof(sent));
-	/* The end of the output closes the descriptor, and the guest may let go. */
-	control(&guest, 6000, 1040, VIRTIO_VSOCK_OP_SHUTDOWN, VIRTIO_VSOCK_SHUTDOWN_SEND);
-	expect(&guest, &packet, VIRTIO_VSOCK_OP_SHUTDOWN);
-	assert_int_equal(packet.header.flags, BOTH);
-	assert_int_equal(read(fds[0], got, 1), 0);
-	assert_false(is_open(fds[1]));
-	control(&guest, 6000, 1040, VIRTIO_VSOCK_OP_RST, 0);
-	expect_nothing(&guest);
-	close(fds[0]);
-	guest_free(&guest);
-}
-
-/* A descriptor that blocks is written in small pieces after epoll's word, or without waiting where the kernel can. */
-static void test_output_blocking_pipe(void **state)
-{
-	struct guest guest;
-	unsigned char sent[200000], *got = malloc(sizeof(sent));
-	size_t total = 0;
-	int fds[2];
-
-	(void)state;
-	guest_init(&guest, 16);
-	assert_int_equal(pipe2(fds, 0), 0);
-	connect_stream(&guest, 1040, fds[1], VMM_STREAM_OUT);
-	fill_pattern(sent, sizeof(sent), 0);
-	for (size_t at = 0; at < sizeof(sent); at += 50000)
-		send_data(&guest, 6000, 1040, sent + at, 50000);
-	for (int i = 0; i < 1000 && total < sizeof(sent); i++) {
-		driver_run(&guest.driver, 1);
-		total += read_some(fds[0], got + total, sizeof(sent) - total);
-	}
-	assert_int_equal(total, sizeof(sent));
-	assert_memory_equal(got, sent, sizeof(sent));
-	assert_int_equal(fcntl(fds[1], F_GETFL) & O_NONBLOCK, 0);
-	close(fds[0]);
-	free(got);
-	guest_free(&guest);
-}
-
-static void test_output_to_file(void **state)
-{
-	struct guest guest;
-	char path[] = "/tmp/vmm_vsock_XXXXXX", got[10];
-	int fd = mkstemp(path), other = open(path, O_RDONLY);
-
-	(void)state;
-	unlink(path);
-	guest_init(&guest, 16);
-	connect_stream(&guest, 1040, fd, VMM_STREAM_OUT);
-	send_data(&guest, 6000, 1040, "abc", 3);
-	send_data(&guest, 6000, 1040, "def", 3);
-	assert_int_equal(read(other, got, 10), 6);
-	assert_memory_equal(got, "abcdef", 6);
-	close(other);
-	guest_free(&guest);
-}
-
-static void test_back_pressure(void **state)
-{
-	struct guest guest;
-	struct packet packet;
-	unsigned char *sent = malloc(STREAM_BUFFER_SIZE), *got = malloc(STREAM_BUFFER_SIZE);
-	size_t total = 0, pipe_size;
-	int fds[2];
-
-	(void)state;
-	guest_init(&guest, 16);
-	assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
-	pipe_size = (size_t)fcntl(fds[1], F_GETPIPE_SZ);
-	connect_stream(&guest, 1040, fds[1], VMM_STREAM_OUT);
-	fill_pattern(sent, STREAM_BUFFER_SIZE, 0);
-	for (size_t at = 0; at < STREAM_BUFFER_SIZE; at += 65536)
-		send_data(&guest, 6000, 1040, sent + at, 65536);
-	/* The pipe is full, less than half of the credit has come back, nobody reads: the guest hears nothing. */
-	expect_nothing(&guest);
-	control(&guest, 6000, 1040, VIRTIO_VSOCK_OP_CREDIT_REQUEST, 0);
-	expect(&guest, &packet, VIRTIO_VSOCK_OP_CREDIT_UPDATE);
-	assert_int_equal(packet.header.fwd_cnt, pipe_size);
-	while (total < STREAM_BUFFER_SIZE) {
-		total += read_some(fds[0], got + total, STREAM_BUFFER_SIZE - total);
-		driver_run(&guest.driver, 1);
-	}
-	assert_memory_equal(got, sent, STREAM_BUFFER_SIZE);
-	expect(&guest, &packet, VIRTIO_VSOCK_OP_CREDIT_UPDATE);
-	expect_nothing(&guest);
-	control(&guest, 6000, 1040, VIRTIO_VSOCK_OP_CREDIT_REQUEST, 0);
-	expect(&guest, &packet, VIRTIO_VSOCK_OP_CREDIT_UPDATE);
-	assert_int_equal(packet.header.fwd_cnt, STREAM_BUFFER_SIZE);
-	close(fds[0]);
-	free(sent);
-	free(got);
-	guest_free(&guest);
-}
-
-/* More than the credit: the connection ends, what fitted is still delivered. */
-static void test_credit_overrun(void **state)
-{
-	struct guest guest;
-	struct packet packet;
-	unsigned char data[65536], *got = malloc(STREAM_BUFFER_SIZE * 2);
-	size_t total = 0;
-	int fds[2];
-
-	(void)state;
-	guest_init(&guest, 16);
-	assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
-	connect_stream(&guest, 1040, fds[1], VMM_STREAM_OUT);
-	memset(data, 'x', sizeof(data));
-	for (int i = 0; i < 5; i++)
-		send_data(&guest, 6000, 1040, data, sizeof(data));
-	expect_nothing(&guest);
-	send_data(&guest, 6000, 1040, data, sizeof(data));
-	expect(&guest, &packet, VIRTIO_VSOCK_OP_RST);
-	for (int i = 0; i < 100; i++) {
-		total += read_some(fds[0], got, STREAM_BUFFER_SIZE);
-		driver_run(&guest.driver, 0);
-	}
-	assert_int_equal(total, 5 * sizeof(data));
-	assert_int_equal(read(fds[0], got, 1), 0);
-	assert_false(is_open(fds[1]));
-	close(fds[0]);
-	free(got);
-	guest_free(&guest);
-}
-
-static void test_reader_gone(void **state)
-{
-	struct guest guest;
-	struct packet packet;
-	int fds[2];
-
-	(void)state;
-	guest_init(&guest, 16);
-	assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
-	connect_stream(&guest, 1040, fds[1], VMM_STREAM_OUT);
-	close(fds[0]);
-	/* Without a write: epoll tells. */
-	expect(&guest, &packet, VIRTIO_VSOCK_OP_SHUTDOWN);
-	assert_true(packet.header.flags & VIRTIO_VSOCK_SHUTDOWN_RCV);
-	/* What comes all the same is dropped and paid for. */
-	for (int i = 0; i < 32; i++)
-		send_data(&guest, 6000, 1040, "lost", 4);
-	control(&guest, 6000, 1040, VIRTIO_VSOCK_OP_SHUTDOWN, BOTH);
-	do
-		assert_true(receive(&guest, &packet));
-	while (packet.header.op == VIRTIO_VSOCK_OP_SHUTDOWN);
-	assert_int_equal(packet.header.op, VIRTIO_VSOCK_OP_RST);
-	guest_free(&guest);
-}
-
-static void test_reader_gone_at_write(void **state)
-{
-	struct guest guest;
-	struct packet packet;
-	unsigned char data[65536] = {0};
-	int fds[2];
-
-	(void)state;
-	guest_init(&guest, 16);
-	assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
-	connect_stream(&guest, 1040, fds[1], VMM_STREAM_OUT);
-	send_data(&guest, 6000, 1040, data, sizeof(data));
-	send_data(&guest, 6000, 1040, data, sizeof(data));
-	close(fds[0]);
-	send_data(&guest, 6000, 1040, data, sizeof(data));
-	expect(&guest, &packet, VIRTIO_VSOCK_OP_SHUTDOWN);
-	assert_int_equal(packet.header.flags, BOTH);
-	assert_int_equal(packet.header.fwd_cnt, 3 * sizeof(data));
-	assert_false(is_open(fds[1]));
-	guest_free(&guest);
-}
-
-/* All packets of data until `size` bytes have come. */
-static void receive_data(struct guest *guest, unsigned char *data, size_t size)
-{
-	struct packet packet;
-	size_t total = 0;
-
-	while (total < size) {
-		expect(guest, &packet, VIRTIO_VSOCK_OP_RW);
-		assert_true(total + packet.header.len <= size);
-		memcpy(data + total, packet.data, packet.header.len);
-		total += packet.header.len;
-	}
-}
-
-static void test_input_and_credit(void **state)
-{
-	struct guest guest;
-	struct packet packet;
-	struct virtio_vsock_hdr update = header(6000, 1041, VIRTIO_VSOCK_OP_REQUEST);
-	unsigned char sent[60000], got[60000];
-	int fds[2];
-
-	(void)state;
-	guest_init(&guest, 16);
-	assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
-	fill_pattern(sent, sizeof(sent), 0);
-	assert_int_equal(write(fds[1], sent, sizeof(sent)), sizeof(sent));
-	assert_int_equal(add_stream(guest.device, 1041, fds[0], VMM_STREAM_IN), 0);
-	update.buf_alloc = 10000;
-	transmit(&guest, &update, NULL, 0);
-	expect(&guest, &packet, VIRTIO_VSOCK_OP_RESPONSE);
-	receive_data(&guest, got, 10000);
-	expect_nothing(&guest);
-	/* 4000 read; the buffer grows. */
-	update.op = VIRTIO_VSOCK_OP_CREDIT_UPDATE;
-	update.fwd_cnt = 4000;
-	update.buf_alloc = 20000;
-	transmit(&guest, &update, NULL, 0);
-	receive_data(&guest, got + 10000, 14000);
-	expect_nothing(&guest);
-	/* The buffer shrinks below what is under way: no credit, no wrap-around. */
-	update.buf_alloc = 100;
-	transmit(&guest, &update, NULL, 0);
-	expect_nothing(&guest);
-	/* More forwarded than was ever sent: a lie, and no credit. */
-	update.fwd_cnt = 30000;
-	update.buf_alloc = 20000;
-	transmit(&guest, &update, NULL, 0);
-	expect_nothing(&guest);
-	update.fwd_cnt = 24000;
-	update.buf_alloc = 100000;
-	transmit(&guest, &update, NULL, 0);
-	close(fds[1]);
-	receive_data(&guest, got + 24000, 36000);
-	assert_memory_equal(got, sent, sizeof(sent));
-	expect(&guest, &packet, VIRTIO_VSOCK_OP_SHUTDOWN);
-	assert_true(packet.header.flags & VIRTIO_VSOCK_SHUTDOWN_SEND);
-	control(&guest, 6000, 1041, VIRTIO_VSOCK_OP_SHUTDOWN, BOTH);
-	expect(&guest, &packet, VIRTIO_VSOCK_OP_RST);
-	guest_free(&guest);
-}
-
-/* Input that ended while the guest had no credit does not keep the loop busy, and comes when there is credit. */
-static void test_input_hang_up_without_credit(void **state)
-{
-	struct guest guest;
-	struct packet packet;
-	struct virtio_vsock_hdr update = header(6000, 1041, VIRTIO_VSOCK_OP_REQUEST);
-	unsigned char got[10];
-	int fds[2];
-
-	(void)state;
-	guest_init(&guest, 16);
-	assert_int_equal(pipe2(fds, 0), 0);
-	assert_int_equal(write(fds[1], "0123456789", 10), 10);
-	assert_int_equal(add_stream(guest.device, 1041, fds[0], VMM_STREAM_IN), 0);
-	update.buf_alloc = 4;
-	transmit(&guest, &update, NULL, 0);
-	expect(&guest, &packet, VIRTIO_VSOCK_OP_RESPONSE);
-	receive_data(&guest, got, 4);
-	close(fds[1]);
-	expect_nothing(&guest);
-	update.op = VIRTIO_VSOCK_OP_CREDIT_UPDATE;
-	update.fwd_cnt = 4;
-	update.buf_alloc = 100;
-	transmit(&guest, &update, NULL, 0);
-	receive_data(&guest, got + 4, 6);
-	assert_memory_equal(got, "0123456789", 10);
-	expect(&guest, &packet, VIRTIO_VSOCK_OP_SHUTDOWN);
-	guest_free(&guest);
-}
-
-static void test_input_without_buffers(void **state)
-{
-	struct guest guest;
-	struct packet packet;
-	unsigned char sent[50000], got[50000];
-	int fds[2];
-
-	(void)state;
-	guest_init(&guest, 1);
-	assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
-	connect_stream(&guest, 1041, fds[0], VMM_STREAM_IN);
-	fill_pattern(sent, sizeof(sent), 0);
-	assert_int_equal(write(fds[1], sent, sizeof(sent)), sizeof(sent));
-	receive_data(&guest, got, sizeof(got));
-	assert_memory_equal(got, sent, sizeof(sent));
-	close(fds[1]);
-	expect(&guest, &packet, VIRTIO_VSOCK_OP_SHUTDOWN);
-	guest_free(&guest);
-}
-
-static void test_input_from_file(void **state)
-{
-	struct guest guest;
-	struct packet packet;
-	char path[] = "/tmp/vmm_vsock_XXXXXX";
-	unsigned char sent[100000], *got = malloc(sizeof(sent));
-	int fd = mkstemp(path);
-
-	(void)state;
-	fill_pattern(sent, sizeof(sent), 0);
-	assert_int_equal(write(fd, sent, sizeof(sent)), sizeof(sent));
-	lseek(fd, 0, SEEK_SET);
-	unlink(path);
-	guest_init(&guest, 4);
-	connect_stream(&guest, 1041, fd, VMM_STREAM_IN);
-	receive_data(&guest, got, sizeof(sent));
-	assert_memory_equal(got, sent, sizeof(sent));
-	expect(&guest, &packet, VIRTIO_VSOCK_OP_SHUTDOWN);
-	/* The guest writes to what is only read: told once, never stuck. */
-	send_data(&guest, 6000, 1041, "x", 1);
-	free(got);
-	guest_free(&guest);
-}
-
-/* Endless input and a sink: the loop is not held up by either. */
-static void test_memory_devices(void **state)
-{
-	struct guest guest;
-	struct packet packet;
-	unsigned char data[65536] = {0};
-
-	(void)state;
-	guest_init(&guest, 4);
-	connect_stream(&guest, 1040, open("/dev/null", O_WRONLY), VMM_STREAM_OUT);
-	for (int i = 0; i < 64; i++)
-		send_data(&guest, 6000, 1040, data, sizeof(data));
-	control(&guest, 6000, 1040, VIRTIO_VSOCK_OP_SHUTDOWN, BOTH);
-	do
-		assert_true(receive(&guest, &packet));
-	while (packet.header.op == VIRTIO_VSOCK_OP_CREDIT_UPDATE);
-	assert_int_equal(packet.header.op, VIRTIO_VSOCK_OP_RST);
-	connect_stream(&guest, 1041, open("/dev/zero", O_RDONLY), VMM_STREAM_IN);
-	receive_data(&guest, data, 65536);
-	guest_free(&guest);
-}
-
 struct asked {
 	struct vsock_connect connect;
 	unsigned calls;
@@ -931,74 +337,56 @@ static void test_connect_held(void **state)
 	guest_free(&guest);
 }
 
-static void test_socket_peer_gone(void **state)
+/* More output than a pipe holds, whose end is returned, and then the end of the machine. */
+static int exit_with_output(struct guest *guest, uint32_t status)
 {
-	struct guest guest;
-	struct packet packet;
+	static const unsigned char data[65536];
 	int fds[2];
 
-	(void)state;
-	guest_init(&guest, 16);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
-	connect_stream(&guest, 1040, fds[0], VMM_STREAM_IN | VMM_STREAM_OUT);
-	assert_int_equal(write(fds[1], "last", 4), 4);
-	close(fds[1]);
-	expect(&guest, &packet, VIRTIO_VSOCK_OP_RW);
-	expect(&guest, &packet, VIRTIO_VSOCK_OP_SHUTDOWN);
-	while (packet.header.flags != BOTH)
-		expect(&guest, &packet, VIRTIO_VSOCK_OP_SHUTDOWN);
-	guest_free(&guest);
+	guest_init(guest, 16);
+	assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
+	make_ready(guest);
+	connect_stream(guest, 1040, fds[1], VMM_STREAM_OUT);
+	for (int i = 0; i < 3; i++)
+		send_data(guest, 6000, 1040, data, sizeof(data));
+	report(guest, AGENT_REPORT_EXIT, status);
+	return fds[0];
 }
 
 static void test_exit_waits_for_reader(void **state)
 {
 	struct guest guest;
-	unsigned char data[65536] = {0};
-	int fds[2];
+	unsigned char data[65536];
+	int reader = exit_with_output(&guest, 128);
 
 	(void)state;
-	guest_init(&guest, 16);
-	assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
-	make_ready(&guest);
-	connect_stream(&guest, 1040, fds[1], VMM_STREAM_OUT);
-	for (int i = 0; i < 3; i++)
-		send_data(&guest, 6000, 1040, data, sizeof(data));
-	report(&guest, AGENT_REPORT_EXIT, 128);
 	assert_int_equal(vsock_status(guest.device), VMM_STATUS_READY | VMM_STATUS_EXITING);
 	driver_run(&guest.driver, 3000);
 	assert_int_equal(guest.events, 0);
 	/* The guest goes away meanwhile: no failure. */
 	driver_reset_device(&guest.driver);
 	for (int i = 0; i < 100 && !guest.events; i++) {
-		read_some(fds[0], data, sizeof(data));
+		read_some(reader, data, sizeof(data));
 		driver_run(&guest.driver, 1);
 	}
 	assert_int_equal(guest.event, VSOCK_EXITED);
 	assert_int_equal(guest.value, 128);
-	close(fds[0]);
+	close(reader);
 	guest_free(&guest);
 }
 
 static void test_exit_by_signal_drops(void **state)
 {
 	struct guest guest;
-	unsigned char data[65536] = {0};
-	int fds[2];
+	int reader = exit_with_output(&guest, 137);
 
 	(void)state;
-	guest_init(&guest, 16);
-	assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
-	make_ready(&guest);
-	connect_stream(&guest, 1040, fds[1], VMM_STREAM_OUT);
-	for (int i = 0; i < 3; i++)
-		send_data(&guest, 6000, 1040, data, sizeof(data));
-	report(&guest, AGENT_REPORT_EXIT, 137);
 	driver_run(&guest.driver, 1000);
 	assert_int_equal(guest.events, 0);
 	driver_run(&guest.driver, 2000);
 	assert_int_equal(guest.event, VSOCK_EXITED);
 	assert_int_equal(guest.value, 137);
-	close(fds[0]);
+	close(reader);
 	guest_free(&guest);
 }
 
@@ -1173,22 +561,9 @@ int main(void)
 	    cmocka_unit_test(test_report_without_doorbell),
 	    cmocka_unit_test(test_report_failures),
 	    cmocka_unit_test(test_unknown_port),
-	    cmocka_unit_test(test_output),
-	    cmocka_unit_test(test_output_blocking_pipe),
-	    cmocka_unit_test(test_output_to_file),
-	    cmocka_unit_test(test_back_pressure),
-	    cmocka_unit_test(test_credit_overrun),
-	    cmocka_unit_test(test_reader_gone),
-	    cmocka_unit_test(test_reader_gone_at_write),
-	    cmocka_unit_test(test_input_and_credit),
-	    cmocka_unit_test(test_input_hang_up_without_credit),
-	    cmocka_unit_test(test_input_without_buffers),
-	    cmocka_unit_test(test_input_from_file),
-	    cmocka_unit_test(test_memory_devices),
 	    cmocka_unit_test(test_connect),
 	    cmocka_unit_test(test_connect_refused_and_reset),
 	    cmocka_unit_test(test_connect_held),
-	    cmocka_unit_test(test_socket_peer_gone),
 	    cmocka_unit_test(test_exit_waits_for_reader),
 	    cmocka_unit_test(test_exit_by_signal_drops),
 	    cmocka_unit_test(test_hostile_packets),
