@@ -18,6 +18,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "tests/fuzz/input.h"
 #include "vmm/fsd/jail.h"
 #include "vmm/fsd/server.h"
 
@@ -25,27 +26,12 @@
 #define HANDLES 16
 #define TMPFS_MAGIC_NUMBER 0x01021994
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 static struct server server;
 static char scratch[64];
 static int home_fd; /* where the fuzzer's own files are: the file server's current directory is another */
 static uint64_t nodes[NODES], handles[HANDLES];
 static unsigned node_count, handle_count;
 static _Alignas(16) uint8_t request[FS_MESSAGE_MAX], answer[FS_MESSAGE_MAX];
-
-struct input {
-	const uint8_t *data;
-	size_t size;
-};
-
-static uint8_t byte(struct input *input)
-{
-	if (input->size == 0)
-		return 0;
-	input->size--;
-	return *input->data++;
-}
 
 static void revoked(struct server *of, uint32_t handle, uint32_t flag)
 {

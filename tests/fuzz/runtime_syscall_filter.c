@@ -13,8 +13,8 @@
 
 #include "common/spec_fields.h"
 #include "runtime/syscall_filter.h"
+#include "tests/fuzz/input.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 const char *__lsan_default_suppressions(void);
 
 /* libseccomp loses some bytes when it refuses a rule; hull ends then. */
@@ -34,28 +34,15 @@ static const char *const operators[] = {"SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_
 
 #define PICK(list, byte) (list)[(byte) % (sizeof(list) / sizeof((list)[0]))]
 
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
-
-static uint8_t next(struct input *input)
-{
-	if (input->left == 0)
-		return 0;
-	input->left--;
-	return *input->data++;
-}
-
 static void write_call(struct input *input, FILE *out)
 {
-	unsigned n = next(input) % 4;
+	unsigned n = byte(input) % 4;
 
 	fprintf(out, "{\"names\":[\"%s\",\"%s\"],\"action\":\"%s\",\"errnoRet\":%u,\"args\":[",
-		PICK(names, next(input)), PICK(names, next(input)), PICK(actions, next(input)), next(input));
+		PICK(names, byte(input)), PICK(names, byte(input)), PICK(actions, byte(input)), byte(input));
 	for (unsigned i = 0; i < n; i++)
 		fprintf(out, "%s{\"index\":%u,\"value\":%u,\"valueTwo\":%u,\"op\":\"%s\"}", i ? "," : "",
-			next(input) % 7, next(input) * 16843009u, next(input), PICK(operators, next(input)));
+			byte(input) % 7, byte(input) * 16843009u, byte(input), PICK(operators, byte(input)));
 	fputs("]}", out);
 }
 
@@ -63,12 +50,12 @@ static char *make_profile(struct input *input, size_t *size)
 {
 	char *text = NULL;
 	FILE *out = open_memstream(&text, size);
-	unsigned n = next(input) % 16;
+	unsigned n = byte(input) % 16;
 
 	fprintf(out,
 		"{\"defaultAction\":\"%s\",\"defaultErrnoRet\":%u,\"architectures\":[\"%s\",\"%s\"],\"syscalls\":[",
-		PICK(actions, next(input)), next(input), PICK(architectures, next(input)),
-		PICK(architectures, next(input)));
+		PICK(actions, byte(input)), byte(input), PICK(architectures, byte(input)),
+		PICK(architectures, byte(input)));
 	for (unsigned i = 0; i < n; i++) {
 		fputs(i ? "," : "", out);
 		write_call(input, out);

@@ -8,25 +8,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "tests/unit/ring.h"
+#include "tests/fuzz/guest.h"
 #include "vmm/virtio/devices.h"
 
 #define DISK_SIZE (64u << 10)
-
-struct input {
-	const uint8_t *data;
-	size_t size;
-};
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static uint8_t byte(struct input *input)
-{
-	if (!input->size)
-		return 0;
-	input->size--;
-	return *input->data++;
-}
 
 static uint64_t number(struct input *input)
 {
@@ -68,33 +53,17 @@ static void step_request(struct driver *driver, struct input *input, uint64_t me
 		driver_kick(driver, 0);
 }
 
-static void step_raw_descriptor(struct driver *driver, struct input *input)
-{
-	struct vring_desc descriptor = {
-	    .addr = number(input), .len = (uint32_t)number(input), .flags = byte(input) & 7};
-	uint16_t index = byte(input);
-
-	descriptor.next = byte(input);
-	driver_descriptor(driver, 0, index, descriptor);
-	driver_offer(driver, 0, (uint16_t)(byte(input) % 250 ? index : number(input)));
-	driver_kick(driver, 0);
-}
-
 static void step(struct driver *driver, struct input *input, uint64_t memory, uint64_t rings)
 {
-	uint16_t head;
-	uint32_t length;
-
 	switch (byte(input) % 8) {
 	case 0:
 		driver_run(driver, 0);
 		return;
 	case 1:
-		while (driver_used(driver, 0, &head, &length))
-			;
+		take_used(driver, 1);
 		return;
 	case 2:
-		step_raw_descriptor(driver, input);
+		offer_raw_descriptor(driver, input, 0, number);
 		return;
 	case 3:
 		driver_reset_device(driver);

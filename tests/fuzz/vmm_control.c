@@ -9,26 +9,12 @@
 
 #include "common/io.h"
 #include "common/vmm_control.h"
+#include "tests/fuzz/input.h"
 #include "tests/unit/ring.h"
 #include "vmm/control.h"
 #include "vmm/virtio/vsock.h"
 
 #define CLIENTS 4
-
-struct input {
-	const uint8_t *data;
-	size_t size;
-};
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static uint8_t byte(struct input *input)
-{
-	if (!input->size)
-		return 0;
-	input->size--;
-	return *input->data++;
-}
 
 static void send_packet(struct input *input, int fd)
 {

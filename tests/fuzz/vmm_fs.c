@@ -11,15 +11,10 @@
 
 #include "common/fs_protocol.h"
 #include "common/io.h"
-#include "tests/unit/ring.h"
+#include "tests/fuzz/guest.h"
 #include "vmm/virtio/fs.h"
 
 #define ROOM 4096u
-
-struct input {
-	const uint8_t *data;
-	size_t size;
-};
 
 struct world {
 	struct driver driver;
@@ -31,16 +26,6 @@ struct world {
 	uint64_t tags[4]; /* of requests that the server got */
 	unsigned tag_count;
 };
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static uint8_t byte(struct input *input)
-{
-	if (input->size == 0)
-		return 0;
-	input->size--;
-	return *input->data++;
-}
 
 static uint32_t number(struct input *input)
 {
@@ -163,9 +148,6 @@ static void server_writes(struct world *world)
 
 static void step(struct world *world)
 {
-	uint16_t used;
-	uint32_t length;
-
 	switch (byte(&world->input) % 16) {
 	case 0:
 		driver_reset_device(&world->driver);
@@ -192,9 +174,7 @@ static void step(struct world *world)
 	default:
 		guest_request(world);
 	}
-	for (unsigned queue = 0; queue < 2; queue++)
-		while (driver_used(&world->driver, queue, &used, &length))
-			;
+	take_used(&world->driver, 2);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

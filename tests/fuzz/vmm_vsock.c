@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "common/agent_protocol.h"
-#include "tests/unit/ring.h"
+#include "tests/fuzz/guest.h"
 #include "vmm/stream.h"
 #include "vmm/virtio/vsock.h"
 
@@ -17,11 +17,6 @@
 #define TX 1
 #define PAIRS 4
 #define ASKED 4
-
-struct input {
-	const uint8_t *data;
-	size_t size;
-};
 
 struct world {
 	struct driver driver;
@@ -32,25 +27,8 @@ struct world {
 	unsigned events;
 };
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static uint8_t byte(struct input *input)
-{
-	if (!input->size)
-		return 0;
-	input->size--;
-	return *input->data++;
-}
-
-static uint32_t word(struct input *input)
-{
-	uint32_t value = byte(input);
-
-	return value << 24 | (uint32_t)byte(input) << 16 | (uint32_t)byte(input) << 8 | byte(input);
-}
-
 /* Numbers that matter, or any. */
-static uint32_t number(struct input *input)
+static uint64_t number(struct input *input)
 {
 	static const uint32_t interesting[] = {
 	    0, 1, 43, 44, 100, 4096, 65536, 0x3fff, STREAM_BUFFER_SIZE, STREAM_BUFFER_SIZE + 1, INT32_MAX, UINT32_MAX};
@@ -123,15 +101,15 @@ static void step_transmit(struct world *world)
 	header.len = size;
 	header.flags = operation >> 4 & 3;
 	if (odd & 1)
-		header.len = number(input);
+		header.len = (uint32_t)number(input);
 	if (odd & 2)
 		header.type = byte(input);
 	if (odd & 4)
 		header.dst_cid = word(input);
 	if (odd & 8)
-		header.buf_alloc = number(input);
+		header.buf_alloc = (uint32_t)number(input);
 	if (odd & 16)
-		header.fwd_cnt = number(input);
+		header.fwd_cnt = (uint32_t)number(input);
 	if (odd & 32)
 		header.flags = word(input);
 	transmit(world, &header, odd & 64 ? byte(input) : (uint32_t)sizeof(header) + size);
@@ -186,19 +164,6 @@ static void step_receive_buffers(struct world *world)
 	for (unsigned i = 0; i < count; i++)
 		driver_add(&world->driver, RX, &buffer, 1);
 	driver_kick(&world->driver, RX);
-}
-
-static void step_raw_descriptor(struct world *world)
-{
-	struct input *input = &world->input;
-	unsigned queue = byte(input) % 3;
-	struct vring_desc descriptor = {.addr = number(input), .len = number(input), .flags = byte(input) & 7};
-	uint16_t index = byte(input);
-
-	descriptor.next = byte(input);
-	driver_descriptor(&world->driver, queue, index, descriptor);
-	driver_offer(&world->driver, queue, (uint16_t)(byte(input) % 250 ? index : number(input)));
-	driver_kick(&world->driver, queue);
 }
 
 static int free_pair(const struct world *world)
@@ -288,16 +253,6 @@ static void step_host(struct world *world)
 	(void)moved;
 }
 
-static void step_used(struct world *world)
-{
-	uint16_t head;
-	uint32_t length;
-
-	for (unsigned queue = RX; queue <= TX; queue++)
-		while (driver_used(&world->driver, queue, &head, &length))
-			;
-}
-
 static void step_reset(struct world *world)
 {
 	driver_reset_device(&world->driver);
@@ -330,10 +285,10 @@ static void step(struct world *world)
 		driver_run(&world->driver, 0);
 		return;
 	case 8:
-		step_used(world);
+		take_used(&world->driver, 2);
 		return;
 	case 9:
-		step_raw_descriptor(world);
+		offer_raw_descriptor(&world->driver, &world->input, byte(&world->input) % 3, number);
 		return;
 	case 10:
 		step_reset(world);
