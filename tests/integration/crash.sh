@@ -9,14 +9,6 @@ bundle "$work/short" "$work/rootfs" sh -c 'exit 3'
 mkdir -p /run/hull
 
 status_of() { "$hull" list -f json | jq -r --arg id "$1" '(. // [])[] | select(.id == $id) | .status'; }
-wait_for() { # COMMAND...: at most 20 s
-	local i
-	for ((i = 0; i < 200; i++)); do
-		"$@" && return 0
-		sleep 0.1
-	done
-	return 1
-}
 has_status() { [ "$(status_of "$1")" = "$2" ]; }
 gone() { ! pgrep -x hull-vmm >/dev/null && ! pgrep -x hull-fsd >/dev/null; }
 running() {

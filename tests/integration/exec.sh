@@ -103,10 +103,6 @@ same "no process of it is left" "" "$(ours c ps -o args | grep '^yes')"
 # --- signals ---------------------------------------------------------------------------------------------------------
 has_process() { ours c ps -o args | grep -q "^$1"; }
 has_none() { ! has_process "$1"; }
-wait_for() { # COMMAND...
-	for _ in $(seq 100); do "$@" && return 0; sleep 0.1; done
-	return 1
-}
 "$hull" exec c sh -c 'trap "exit 21" TERM; trap "exit 22" HUP; echo ready; while :; do sleep 0.1; done' >"$work/ready" &
 pid=$!
 wait_for grep -q ready "$work/ready"

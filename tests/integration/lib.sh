@@ -3,6 +3,9 @@
 #   ok DESCRIPTION, not_ok DESCRIPTION [DETAIL]     print one result
 #   check DESCRIPTION COMMAND...                    ok when the command succeeds
 #   same DESCRIPTION EXPECTED ACTUAL                ok when the two strings are equal
+#   says DESCRIPTION STATUS PATTERN COMMAND...      ok when it fails with this status (any: but 0) and one line that matches
+#   wait_for COMMAND...                             repeat the command until it succeeds, at most 60 s
+#   soon DESCRIPTION COMMAND...                     the same; if it never does, that is not ok
 #   rootfs_busybox DIR, rootfs_debian DIR, rootfs_musl DIR, rootfs_workloads DIR    make a root file system
 #   bundle DIR ROOTFS ARG...                        make a bundle that runs ARG..., not in a terminal
 #   edit BUNDLE JQ-EXPRESSION                       change its config.json
@@ -26,6 +29,31 @@ check() {
 same() {
 	if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "expected: $2
 actual:   $3"; fi
+}
+says() {
+	local description=$1 status=$2 pattern=$3 output actual
+	shift 3
+	output=$("$@" 2>&1 >/dev/null </dev/null)
+	actual=$?
+	[ "$status" != any ] || [ "$actual" = 0 ] || status=$actual
+	if [ "$actual" = "$status" ] && [ "$(wc -l <<<"$output")" = 1 ] && grep -q -- "$pattern" <<<"$output"; then
+		ok "$description"
+	else
+		not_ok "$description" "status $actual: $output"
+	fi
+}
+wait_for() {
+	local i
+	for ((i = 0; i < 600; i++)); do
+		"$@" >/dev/null 2>&1 && return 0
+		sleep 0.1
+	done
+	return 1
+}
+soon() {
+	local description=$1
+	shift
+	wait_for "$@" || { not_ok "$description" "it did not happen within 60 s"; return 1; }
 }
 
 rootfs_busybox() {

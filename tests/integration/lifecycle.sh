@@ -5,30 +5,9 @@
 rootfs_busybox "$work/rootfs"
 sleeper='trap "exit 33" TERM; trap "echo usr1" USR1; trap "exit 34" INT; echo ready; while :; do sleep 0.1; done'
 
-wait_for() { # DESCRIPTION COMMAND...: at most 30 s
-	local i description=$1
-	shift
-	for ((i = 0; i < 300; i++)); do
-		"$@" >/dev/null 2>&1 && return 0
-		sleep 0.1
-	done
-	not_ok "$description" "it did not happen within 30 s"
-	return 1
-}
 is_in() { grep -q "$1" "$2"; }
 status_of() { "$hull" state "$1" | jq -r .status; }
 has_status() { [ "$(status_of "$1")" = "$2" ]; }
-says() { # DESCRIPTION STATUS PATTERN COMMAND...: it fails with one line that matches
-	local description=$1 status=$2 pattern=$3 output actual
-	shift 3
-	output=$("$@" 2>&1 >/dev/null)
-	actual=$?
-	if [ "$actual" = "$status" ] && [ "$(wc -l <<<"$output")" = 1 ] && grep -q -- "$pattern" <<<"$output"; then
-		ok "$description"
-	else
-		not_ok "$description" "status $actual: $output"
-	fi
-}
 
 # --- run -------------------------------------------------------------------------------------------------------------
 for status in 0 1 42 137 255; do
@@ -46,16 +25,16 @@ for case in "KILL 137" "9 137" "TERM 33" "SIGINT 34"; do
 	read -r signal expected <<<"$case"
 	"$hull" run -b "$work/b" "kill$signal" </dev/null >"$work/out" 2>&1 &
 	pid=$!
-	wait_for "kill $signal: it starts" is_in ready "$work/out"
+	soon "kill $signal: it starts" is_in ready "$work/out"
 	"$hull" kill "kill$signal" "$signal"
 	wait "$pid"
 	same "kill $signal: exit status $expected of run" "$expected" $?
 done
 "$hull" run -b "$work/b" forward </dev/null >"$work/out" 2>&1 &
 pid=$!
-wait_for "forward: it starts" is_in ready "$work/out"
+soon "forward: it starts" is_in ready "$work/out"
 kill -USR1 "$pid"
-wait_for "forward: SIGUSR1 reaches the container" is_in usr1 "$work/out" && ok "run passes SIGUSR1 on"
+soon "forward: SIGUSR1 reaches the container" is_in usr1 "$work/out" && ok "run passes SIGUSR1 on"
 kill -TERM "$pid"
 wait "$pid"
 same "run passes SIGTERM on" 33 $?
@@ -81,7 +60,7 @@ reader=$!
 sleep 2
 same "output that nobody takes keeps the container" running "$(status_of stuck)"
 check "SIGKILL gives the output up" "$hull" kill stuck KILL
-wait_for "it stops" has_status stuck stopped && ok "then it stops"
+soon "it stops" has_status stuck stopped && ok "then it stops"
 check "and can be deleted" "$hull" delete stuck
 kill "$reader"
 
@@ -112,16 +91,16 @@ same "list" "c1 $pid created $work/b root" "$("$hull" list | awk 'NR > 1 {print 
 same "list -q" c1 "$("$hull" list -q)"
 same "list -f json" "c1 created root" "$("$hull" list -f json | jq -r '.[] | "\(.id) \(.status) \(.owner)"')"
 check "start succeeds" "$hull" start c1
-wait_for "the process runs" is_in ready "$work/out" && ok "the process runs"
+soon "the process runs" is_in ready "$work/out" && ok "the process runs"
 same "state of a running container" running "$(status_of c1)"
 says "a second start" 1 "cannot start an already running container" "$hull" start c1
 says "delete of a running container" 1 "that is not stopped: running" "$hull" delete c1
 says "an unknown signal" 1 'unknown signal' "$hull" kill c1 NOSUCH
 check "signal 0" "$hull" kill c1 0
 check "kill --all" "$hull" kill --all c1 USR1
-wait_for "kill --all reaches it" is_in usr1 "$work/out" && ok "kill --all reaches it"
+soon "kill --all reaches it" is_in usr1 "$work/out" && ok "kill --all reaches it"
 check "kill without a signal is SIGTERM" "$hull" kill c1
-wait_for "the container stops" has_status c1 stopped && ok "the container stops"
+soon "the container stops" has_status c1 stopped && ok "the container stops"
 same "pid of a stopped container" 0 "$("$hull" state c1 | jq .pid)"
 says "kill of a stopped container" 1 "container not running" "$hull" kill c1 TERM
 says "start of a stopped container" 1 "cannot start a container that has stopped" "$hull" start c1
@@ -156,7 +135,7 @@ same "hull-vmm is the engine's child and has the exit status" 77 "$(python3 "$wo
 bundle "$work/b" "$work/rootfs" sh -c "$sleeper"
 "$hull" create -b "$work/b" c2 </dev/null >"$work/out" 2>&1
 check "SIGKILL of a created container" "$hull" kill c2 KILL
-wait_for "it stops" has_status c2 stopped && ok "a created container that is killed stops"
+soon "it stops" has_status c2 stopped && ok "a created container that is killed stops"
 check "it can be deleted" "$hull" delete c2
 "$hull" run -d -b "$work/b" --pid-file "$work/pid" c3 </dev/null >"$work/out" 2>&1
 same "run -d returns 0" 0 $?

@@ -6,19 +6,8 @@ counter='trap "echo term; exit 5" TERM; trap "echo usr1" USR1; i=0; while :; do 
 bundle "$work/b" "$work/rootfs" sh -c "$counter"
 edit "$work/b" '.linux.cgroupsPath = "/hull-pause-test"'
 
-wait_for() { # COMMAND...
-	for _ in $(seq 100); do "$@" && return 0; sleep 0.1; done
-	return 1
-}
 status_of() { "$hull" state c | jq -r .status; }
 has_status() { [ "$(status_of)" = "$1" ]; }
-says() { # DESCRIPTION STATUS PATTERN COMMAND...
-	local description=$1 status=$2 pattern=$3 output actual
-	shift 3
-	output=$("$@" 2>&1 >/dev/null </dev/null)
-	actual=$?
-	if [ "$actual" = "$status" ] && grep -q -- "$pattern" <<<"$output"; then ok "$description"; else not_ok "$description" "status $actual: $output"; fi
-}
 count() { cat "$work/rootfs/tmp/count"; }
 counts() { # whether it goes on, on a host that may be slow
 	local before

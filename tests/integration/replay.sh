@@ -53,14 +53,6 @@ normalize() { sed -E 's/time="[^"]*" //; s/"time":"[^"]*"//; s/[0-9]{4}-[0-9]{2}
 both() { # DESCRIPTION KEY
 	same "$1: $2: status and output as runc's" "${seen[runc/$2]}" "${seen[hull/$2]}"
 }
-wait_for() { # COMMAND...: at most 60 s
-	local i
-	for ((i = 0; i < 600; i++)); do
-		"$@" >/dev/null 2>&1 && return 0
-		sleep 0.1
-	done
-	return 1
-}
 prepare() { # SAMPLE: fills the bundle
 	rm -rf "$bundle"
 	mkdir -p "$bundle"
