@@ -30,35 +30,9 @@
 #include "common/agent_protocol.h"
 #include "common/vmm_control.h"
 #include "runtime/kernel_cmdline.h"
+#include "tests/integration/vmm_arguments.h"
 
-static char *arguments[128];
-static int n_arguments;
 static int control;
-
-static void add(const char *text)
-{
-	arguments[n_arguments++] = strdup(text);
-}
-
-static void add_fd(const char *option, int fd)
-{
-	char text[32];
-
-	if (fd < 0)
-		err(125, "%s", option);
-	snprintf(text, sizeof(text), "%d", fd);
-	add(option);
-	add(text);
-}
-
-static void add_stream(int port, int fd, const char *direction)
-{
-	char text[64];
-
-	snprintf(text, sizeof(text), "%d=%d,%s", port, fd, direction);
-	add("--stream");
-	add(text);
-}
 
 static int open_in(const char *directory, const char *name, int flags)
 {
@@ -98,7 +72,6 @@ static pid_t start(const char *program)
 		return pid;
 	for (int fd = 0; fd < 2; fd++)
 		dup2(open("/dev/null", O_RDWR), fd);
-	arguments[n_arguments] = NULL;
 	execv(program, arguments);
 	_exit(125);
 }
@@ -109,8 +82,8 @@ static void start_file_server(const char *program, int socket, const char *rootf
 
 	n_arguments = 0;
 	add(program);
-	add_fd("--socket", socket);
-	add_fd("--log", dup(2));
+	add_fd("--socket", socket, "");
+	add_fd("--log", dup(2), "");
 	snprintf(export, sizeof(export), "rootfs=%d", open(rootfs, O_PATH | O_DIRECTORY));
 	add("--export");
 	add(export);
@@ -144,25 +117,10 @@ static pid_t start_vmm(char **argv)
 	start_file_server(argv[2], sockets[1], argv[5]);
 	close(sockets[1]);
 	fcntl(sockets[0], F_SETFD, 0);
-	n_arguments = 0;
-	add(argv[1]);
-	add_fd("--kvm", open("/dev/kvm", O_RDWR));
-	add_fd("--kernel", open(argv[3], O_RDONLY));
-	add_fd("--initramfs", open(argv[4], O_RDONLY));
-	add_fd("--control", make_control(argv[6]));
-	add_fd("--result", open_in(argv[6], "result", O_RDWR | O_CREAT | O_TRUNC));
-	add_fd("--log", dup(2));
-	add_fd("--fs", sockets[0]);
-	add("--cmdline");
-	add(KERNEL_CMDLINE);
-	add("--memory");
-	add("268435456");
-	add("--vcpus");
-	add("1");
-	add("--uid");
-	add("65534");
-	add("--gid");
-	add("65534");
+	begin_vmm(argv[1], argv[3], argv[4], KERNEL_CMDLINE, "268435456");
+	add_fd("--control", make_control(argv[6]), "");
+	add_fd("--result", open_in(argv[6], "result", O_RDWR | O_CREAT | O_TRUNC), "");
+	add_fd("--fs", sockets[0], "");
 	add_streams(argv[6]);
 	pid = start(argv[1]);
 	/* What the VMM and the file server hold is theirs alone: each must see when the other goes. */

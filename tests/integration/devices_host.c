@@ -18,37 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define OPTIONS_MAX 40
-
-static char *arguments[OPTIONS_MAX];
-static int argument_count;
-
-static void add(const char *text)
-{
-	if (argument_count == OPTIONS_MAX - 1)
-		errx(125, "too many options");
-	arguments[argument_count++] = strdup(text);
-}
-
-static void add_fd(const char *option, int fd, const char *rest)
-{
-	char text[64];
-
-	if (fd < 0)
-		err(125, "%s", option);
-	snprintf(text, sizeof(text), "%d%s", fd, rest);
-	add(option);
-	add(text);
-}
-
-static void add_stream(int port, int fd, const char *direction)
-{
-	char text[64];
-
-	snprintf(text, sizeof(text), "%d=%d,%s", port, fd, direction);
-	add("--stream");
-	add(text);
-}
+#include "tests/integration/vmm_arguments.h"
 
 static int listening_socket(void)
 {
@@ -70,13 +40,12 @@ static void add_disk(char *disk)
 	add_fd("--disk", open(disk, readonly ? O_RDONLY : O_RDWR), readonly ? ",readonly,serial=number-1" : "");
 }
 
-static void become_vmm(char *vmm)
+static void become_vmm(const char *vmm)
 {
 	int null = open("/dev/null", O_RDWR);
 
 	for (int fd = 0; fd < 3; fd++)
 		dup2(null, fd);
-	arguments[0] = vmm;
 	execv(vmm, arguments);
 	_exit(125);
 }
@@ -94,23 +63,9 @@ int main(int argc, char **argv)
 		errx(125, "usage: devices_host VMM KERNEL INITRAMFS TEST [DISK[,readonly]]");
 	snprintf(command_line, sizeof(command_line), "quiet panic=-1 reboot=t,f noreplace-smp swiotlb=noforce test=%s",
 		 argv[4]);
-	add(argv[1]);
-	add_fd("--kvm", open("/dev/kvm", O_RDWR), "");
-	add_fd("--kernel", open(argv[2], O_RDONLY), "");
-	add_fd("--initramfs", open(argv[3], O_RDONLY), "");
+	begin_vmm(argv[1], argv[2], argv[3], command_line, "134217728");
 	add_fd("--control", listening_socket(), "");
 	add_fd("--result", result, "");
-	add_fd("--log", dup(2), "");
-	add("--cmdline");
-	add(command_line);
-	add("--memory");
-	add("134217728");
-	add("--vcpus");
-	add("1");
-	add("--uid");
-	add("65534");
-	add("--gid");
-	add("65534");
 	add_stream(1040, in, "in");
 	add_stream(1041, out, "out");
 	if (argc > 5)
