@@ -20,60 +20,13 @@
 #include <unistd.h>
 
 #include "common/io.h"
+#include "tests/unit/fsd_world.h"
 #include "vmm/fsd/control.h"
-#include "vmm/fsd/jail.h"
-
-struct world {
-	struct server server;
-	char path[64];
-	int directory;
-	uint32_t closed; /* the last handle that the VMM was told to close */
-	unsigned closed_count;
-	_Alignas(16) uint8_t request[1024];
-	_Alignas(16) uint8_t answer[FS_MESSAGE_MAX];
-};
-
-static void told(struct server *server, uint32_t handle, uint32_t flag)
-{
-	struct world *world = server->owner;
-
-	assert_int_equal(flag, FS_CLOSED);
-	world->closed = handle;
-	world->closed_count++;
-}
-
-/* The error as a positive number, -1 without an answer. */
-static int ask(struct world *world, uint32_t opcode, uint64_t node, const void *arguments, size_t size)
-{
-	struct fuse_in_header header = {
-	    .len = (uint32_t)(sizeof(header) + size), .opcode = opcode, .unique = 1, .nodeid = node};
-	const struct fuse_out_header *out = (const void *)(world->answer + sizeof(struct fs_message));
-	int descriptor;
-
-	memcpy(world->request, &header, sizeof(header));
-	memcpy(world->request + sizeof(header), arguments, size);
-	if (server_handle(&world->server, world->request, sizeof(header) + size, world->answer, &descriptor) == 0)
-		return -1;
-	return -out->error;
-}
-
-static const void *payload(const struct world *world)
-{
-	return world->answer + sizeof(struct fs_message) + sizeof(struct fuse_out_header);
-}
-
-static int look_up(struct world *world, uint64_t parent, const char *name, uint64_t *node)
-{
-	int error = ask(world, FUSE_LOOKUP, parent, name, strlen(name) + 1);
-
-	*node = error == 0 ? ((const struct fuse_entry_out *)payload(world))->nodeid : 0;
-	return error;
-}
 
 static int open_as(struct world *world, uint32_t opcode, uint64_t node, uint64_t *handle)
 {
 	struct fuse_open_in in = {.flags = O_RDWR};
-	int error = ask(world, opcode, node, &in, sizeof(in));
+	int error = call(world, opcode, node, &in, sizeof(in));
 
 	*handle = error == 0 ? ((const struct fuse_open_out *)payload(world))->fh : 0;
 	return error;
@@ -83,14 +36,14 @@ static int read_as(struct world *world, uint32_t opcode, uint64_t node, uint64_t
 {
 	struct fuse_read_in in = {.fh = handle, .size = 4096};
 
-	return ask(world, opcode, node, &in, sizeof(in));
+	return call(world, opcode, node, &in, sizeof(in));
 }
 
 static void release(struct world *world, uint64_t node, uint64_t handle)
 {
 	struct fuse_release_in in = {.fh = handle};
 
-	assert_int_equal(ask(world, FUSE_RELEASE, node, &in, sizeof(in)), -1);
+	assert_int_equal(call(world, FUSE_RELEASE, node, &in, sizeof(in)), -1);
 }
 
 static unsigned count_descriptors(void)
@@ -105,38 +58,24 @@ static unsigned count_descriptors(void)
 	return n;
 }
 
+static void told(struct server *server, uint32_t handle, uint32_t flag)
+{
+	assert_int_equal(flag, FS_CLOSED);
+	count_revoked(server, handle, flag);
+}
+
 static int set_up(void **state)
 {
-	struct world *world = calloc(1, sizeof(*world));
-	struct fuse_init_in init = {.major = 7, .minor = 37, .flags = ~0u};
+	struct world *world = world_new();
 	int fd;
 
-	strcpy(world->path, "/tmp/fsd_exports_XXXXXX");
-	assert_non_null(mkdtemp(world->path));
-	world->directory = open(world->path, O_RDONLY | O_DIRECTORY);
 	assert_int_equal(mkdirat(world->directory, "sub", 0755), 0);
 	fd = openat(world->directory, "sub/file", O_CREAT | O_RDWR, 0644);
 	assert_int_equal(write(fd, "content", 7), 7);
 	close(fd);
-	assert_int_equal(jail_enter_self(NULL), 0);
-	assert_int_equal(server_init(&world->server, 20000, NULL), 0);
 	world->server.revoke = told;
-	world->server.owner = world;
-	assert_int_equal(ask(world, FUSE_INIT, 0, &init, sizeof(init)), 0);
+	start_session(world);
 	*state = world;
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	struct world *world = *state;
-	char command[100];
-
-	server_free(&world->server);
-	close(world->directory);
-	snprintf(command, sizeof(command), "rm -rf '%s'", world->path);
-	assert_int_equal(system(command), 0);
-	free(world);
 	return 0;
 }
 
@@ -160,7 +99,7 @@ static int control(struct world *world, unsigned connection, const struct fsd_re
 	return (int)reply.error;
 }
 
-static int add(struct world *world, unsigned connection, const char *name)
+static int add_export(struct world *world, unsigned connection, const char *name)
 {
 	struct fsd_request request = request_for(FSD_ADD, name);
 
@@ -182,12 +121,12 @@ static void test_add(void **state)
 	uint64_t node, file;
 
 	assert_int_equal(look_up(world, FUSE_ROOT_ID, "late", &node), ENOENT);
-	assert_int_equal(add(world, 1, "late"), 0);
+	assert_int_equal(add_export(world, 1, "late"), 0);
 	assert_int_equal(look_up(world, FUSE_ROOT_ID, "late", &node), 0);
 	assert_int_equal(((const struct fuse_entry_out *)payload(world))->entry_valid, 0);
 	assert_int_equal(look_up(world, node, "sub", &node), 0);
 	assert_int_equal(look_up(world, node, "file", &file), 0);
-	assert_int_equal(add(world, 1, "late"), EEXIST);
+	assert_int_equal(add_export(world, 1, "late"), EEXIST);
 }
 
 static void test_nothing_is_left(void **state)
@@ -197,7 +136,7 @@ static void test_nothing_is_left(void **state)
 	uint64_t root, sub, file, open_file, open_directory, node;
 	uint32_t n;
 
-	assert_int_equal(add(world, 1, "a.rootfs"), 0);
+	assert_int_equal(add_export(world, 1, "a.rootfs"), 0);
 	assert_int_equal(look_up(world, FUSE_ROOT_ID, "a.rootfs", &root), 0);
 	assert_int_equal(look_up(world, root, "sub", &sub), 0);
 	assert_int_equal(look_up(world, sub, "file", &file), 0);
@@ -209,15 +148,15 @@ static void test_nothing_is_left(void **state)
 	assert_int_equal(take_back(world, "a", FSD_GROUP, &n), 0);
 	assert_int_equal(n, 1);
 	assert_int_equal(count_descriptors(), before);
-	assert_int_equal(world->closed_count, 1);
-	assert_int_equal(world->closed, open_file);
+	assert_int_equal(world->revoked, 1);
+	assert_int_equal(world->revoked_last, open_file);
 	assert_int_equal(read_as(world, FUSE_READ, file, open_file), EBADF);
 	assert_int_equal(read_as(world, FUSE_READDIR, sub, open_directory), ESTALE);
 	assert_int_equal(look_up(world, sub, "file", &node), ESTALE);
 	assert_int_equal(look_up(world, root, "sub", &node), ESTALE);
 	assert_int_equal(look_up(world, FUSE_ROOT_ID, "a.rootfs", &node), ENOENT);
 	/* The same name may come again, and what is left of the old one does not reach it. */
-	assert_int_equal(add(world, 1, "a.rootfs"), 0);
+	assert_int_equal(add_export(world, 1, "a.rootfs"), 0);
 	assert_int_equal(look_up(world, root, "sub", &node), ESTALE);
 	release(world, file, open_file);
 	release(world, sub, open_directory);
@@ -233,14 +172,14 @@ static void test_forgotten_but_open(void **state)
 	uint64_t root, sub, file, handle;
 	struct fuse_forget_in forget = {.nlookup = 10};
 
-	assert_int_equal(add(world, 1, "x"), 0);
+	assert_int_equal(add_export(world, 1, "x"), 0);
 	look_up(world, FUSE_ROOT_ID, "x", &root);
 	look_up(world, root, "sub", &sub);
 	look_up(world, sub, "file", &file);
 	assert_int_equal(open_as(world, FUSE_OPEN, file, &handle), 0);
-	assert_int_equal(ask(world, FUSE_FORGET, file, &forget, sizeof(forget)), -1);
+	assert_int_equal(call(world, FUSE_FORGET, file, &forget, sizeof(forget)), -1);
 	assert_int_equal(take_back(world, "x", 0, NULL), 0);
-	assert_int_equal(world->closed, handle);
+	assert_int_equal(world->revoked_last, handle);
 	assert_int_equal(count_descriptors(), before);
 }
 
@@ -251,13 +190,13 @@ static void test_revoked_numbers(void **state)
 	struct world *world = *state;
 	uint64_t root, sub, file, old, fresh;
 
-	assert_int_equal(add(world, 1, "one"), 0);
+	assert_int_equal(add_export(world, 1, "one"), 0);
 	look_up(world, FUSE_ROOT_ID, "one", &root);
 	look_up(world, root, "sub", &sub);
 	look_up(world, sub, "file", &file);
 	assert_int_equal(open_as(world, FUSE_OPEN, file, &old), 0);
 	assert_int_equal(take_back(world, "one", 0, NULL), 0);
-	assert_int_equal(add(world, 1, "two"), 0);
+	assert_int_equal(add_export(world, 1, "two"), 0);
 	look_up(world, FUSE_ROOT_ID, "two", &root);
 	assert_int_equal(open_as(world, FUSE_OPENDIR, root, &fresh), 0);
 	assert_int_not_equal(fresh, old);
@@ -273,7 +212,7 @@ static void test_groups(void **state)
 	uint32_t n;
 
 	for (const char *const *name = (const char *const[]){"a.rootfs", "a.m1", "ab.rootfs", "a", NULL}; *name; name++)
-		assert_int_equal(add(world, 1, *name), 0);
+		assert_int_equal(add_export(world, 1, *name), 0);
 	assert_int_equal(take_back(world, "a", FSD_GROUP, &n), 0);
 	assert_int_equal(n, 2);
 	assert_int_equal(look_up(world, FUSE_ROOT_ID, "ab.rootfs", &node), 0);
@@ -289,17 +228,17 @@ static void test_connection_that_ends(void **state)
 	struct fsd_request keep = request_for(FSD_KEEP, ""), count = request_for(FSD_COUNT, "");
 	uint32_t n;
 
-	assert_int_equal(add(world, 1, "kept"), 0);
+	assert_int_equal(add_export(world, 1, "kept"), 0);
 	assert_int_equal(control(world, 1, &keep, -1, NULL), 0);
-	assert_int_equal(add(world, 1, "lost"), 0);
-	assert_int_equal(add(world, 2, "others"), 0);
+	assert_int_equal(add_export(world, 1, "lost"), 0);
+	assert_int_equal(add_export(world, 2, "others"), 0);
 	control_undo(&world->server, 1);
 	assert_int_equal(control(world, 2, &count, -1, &n), 0);
 	assert_int_equal(n, 2);
 	assert_null(server_find_export(&world->server, "lost"));
 	/* Taken back by one and added by another under the same name: no longer the first one's to undo. */
 	assert_int_equal(take_back(world, "others", 0, NULL), 0);
-	assert_int_equal(add(world, 1, "others"), 0);
+	assert_int_equal(add_export(world, 1, "others"), 0);
 	control_undo(&world->server, 2);
 	assert_non_null(server_find_export(&world->server, "others"));
 }
@@ -328,7 +267,7 @@ static void test_bad_requests(void **state)
 	request.name[FSD_NAME_MAX + 1] = '\0';
 	assert_int_equal(control(world, 1, &request, open("/", O_PATH), NULL), EINVAL);
 	for (const char *const *name = (const char *const[]){"", ".", "..", "a/b", "a b", NULL}; *name; name++)
-		assert_int_equal(add(world, 1, *name), EINVAL);
+		assert_int_equal(add_export(world, 1, *name), EINVAL);
 	request = request_for(FSD_ADD, "proc");
 	assert_int_equal(control(world, 1, &request, open("/proc", O_PATH), NULL), EACCES);
 	request = request_for(FSD_REMOVE, "name");
@@ -349,11 +288,11 @@ static void test_too_many(void **state)
 
 	for (unsigned i = 0; i < EXPORTS_MAX; i++) {
 		snprintf(name, sizeof(name), "g.%u", i);
-		assert_int_equal(add(world, 1, name), 0);
+		assert_int_equal(add_export(world, 1, name), 0);
 	}
-	assert_int_equal(add(world, 1, "more"), ENOSPC);
+	assert_int_equal(add_export(world, 1, "more"), ENOSPC);
 	assert_int_equal(take_back(world, "g.7", 0, NULL), 0);
-	assert_int_equal(add(world, 1, "more"), 0);
+	assert_int_equal(add_export(world, 1, "more"), 0);
 	assert_int_equal(take_back(world, "g", FSD_GROUP, NULL), 0);
 	assert_int_equal(take_back(world, "more", 0, NULL), 0);
 	assert_int_equal(count_descriptors(), before);
@@ -392,7 +331,7 @@ static void test_connections(void **state)
 	assert_int_equal(count_descriptors(), before);
 }
 
-#define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
+#define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, world_tear_down)
 
 int main(void)
 {

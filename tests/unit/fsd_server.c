@@ -21,136 +21,18 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "vmm/fsd/jail.h"
-#include "vmm/fsd/server.h"
+#include "tests/unit/fsd_world.h"
 
 #define LONGEST_OPCODE 60u
 
-struct world {
-	struct server server;
-	char path[64]; /* of the scratch directory on this side */
-	int directory;
-	uint64_t root; /* node id of the export "tree" */
-	unsigned revoked;
-
-	_Alignas(16) uint8_t request[FS_MESSAGE_MAX];
-	size_t size;
-	_Alignas(16) uint8_t answer[FS_MESSAGE_MAX];
-	size_t answer_size;
-	int descriptor;
-};
-
-static void count_revoked(struct server *server, uint32_t handle, uint32_t flag)
-{
-	struct world *world = server->owner;
-
-	assert_int_not_equal(handle, 0);
-	assert_true(flag == FS_WRITES_TO_SERVER || flag == FS_CLOSED);
-	world->revoked++;
-}
-
-static void begin(struct world *world, uint32_t opcode, uint64_t node)
-{
-	struct fuse_in_header header = {.opcode = opcode, .unique = 9, .nodeid = node};
-
-	memset(world->request, 0, sizeof(header));
-	memcpy(world->request, &header, sizeof(header));
-	world->size = sizeof(header);
-}
-
-static void add(struct world *world, const void *data, size_t size)
-{
-	if (size > 0)
-		memcpy(world->request + world->size, data, size);
-	world->size += size;
-}
-
-/* Returns the error as a positive number, 0 for success, -1 for no answer. */
-static int finish(struct world *world)
-{
-	const struct fuse_out_header *out = (const void *)(world->answer + sizeof(struct fs_message));
-
-	((struct fuse_in_header *)world->request)->len = (uint32_t)world->size;
-	world->answer_size =
-	    server_handle(&world->server, world->request, world->size, world->answer, &world->descriptor);
-	if (world->answer_size == 0)
-		return -1;
-	assert_int_equal(world->answer_size, sizeof(struct fs_message) + out->len);
-	assert_int_equal(out->unique, 9);
-	assert_true(out->error <= 0);
-	return -out->error;
-}
-
-static const void *payload(const struct world *world)
-{
-	return world->answer + sizeof(struct fs_message) + sizeof(struct fuse_out_header);
-}
-
-static size_t payload_size(const struct world *world)
-{
-	return world->answer_size - sizeof(struct fs_message) - sizeof(struct fuse_out_header);
-}
-
-static int call(struct world *world, uint32_t opcode, uint64_t node, const void *arguments, size_t size)
-{
-	begin(world, opcode, node);
-	add(world, arguments, size);
-	return finish(world);
-}
-
-static int call_name(struct world *world, uint32_t opcode, uint64_t node, const void *arguments, size_t size,
-		     const char *name)
-{
-	begin(world, opcode, node);
-	add(world, arguments, size);
-	add(world, name, strlen(name) + 1);
-	return finish(world);
-}
-
-static int look_up(struct world *world, uint64_t parent, const char *name, uint64_t *node)
-{
-	int error = call_name(world, FUSE_LOOKUP, parent, NULL, 0, name);
-
-	if (error == 0 && node)
-		*node = ((const struct fuse_entry_out *)payload(world))->nodeid;
-	return error;
-}
-
-static void start_session(struct world *world)
-{
-	struct fuse_init_in in = {.major = 7, .minor = 37, .flags = ~0u};
-
-	assert_int_equal(call(world, FUSE_INIT, 0, &in, sizeof(in)), 0);
-}
-
 static int set_up(void **state)
 {
-	struct world *world = calloc(1, sizeof(*world));
+	struct world *world = world_new();
 
-	strcpy(world->path, "/tmp/fsd_server_XXXXXX");
-	assert_non_null(mkdtemp(world->path));
-	world->directory = open(world->path, O_RDONLY | O_DIRECTORY);
-	assert_int_equal(jail_enter_self(NULL), 0);
-	assert_int_equal(server_init(&world->server, 20000, NULL), 0);
-	world->server.revoke = count_revoked;
-	world->server.owner = world;
 	assert_int_equal(server_export(&world->server, "tree", 1, open(world->path, O_PATH), NULL), 0);
 	start_session(world);
 	assert_int_equal(look_up(world, FUSE_ROOT_ID, "tree", &world->root), 0);
 	*state = world;
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	struct world *world = *state;
-	char command[100];
-
-	server_free(&world->server);
-	close(world->directory);
-	snprintf(command, sizeof(command), "rm -rf '%s'", world->path);
-	assert_int_equal(system(command), 0);
-	free(world);
 	return 0;
 }
 
@@ -661,7 +543,7 @@ static void test_many_inodes(void **state)
 		assert_int_equal(call(world, FUSE_GETATTR, nodes[i], &get, sizeof(get)), i % 2 ? 0 : ESTALE);
 }
 
-#define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
+#define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, world_tear_down)
 
 int main(void)
 {
