@@ -3,94 +3,28 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
-#include "common/io.h"
 #include "runtime/agent.h"
 #include "runtime/create_order.h"
-#include "runtime/cgroup.h"
-#include "runtime/config.h"
-#include "runtime/disks.h"
-#include "runtime/exports.h"
-#include "runtime/hooks.h"
-#include "runtime/join.h"
-#include "runtime/limits.h"
 #include "runtime/handover.h"
+#include "runtime/hooks.h"
+#include "runtime/materials.h"
 #include "runtime/pid_file.h"
 #include "runtime/relay.h"
 #include "runtime/report.h"
 #include "runtime/sandbox.h"
 #include "runtime/signals.h"
-#include "runtime/spec.h"
-#include "runtime/streams.h"
 #include "runtime/syscall_filter.h"
-#include "runtime/terminal.h"
-#include "runtime/vm_size.h"
 
 /* How long a machine whose connections broke is given to say why before it is killed. */
 #define LAST_WORDS_MS 1000
-
-/* What a launch needs only until it is done. */
-struct materials {
-	int bundle;
-	char *bundle_path;
-	struct spec spec;
-	struct config config;
-	struct limits limits; /* points into the spec */
-	struct vm_size size;
-	struct cgroup_place place;
-	struct exports exports;
-	struct disks disks;
-	struct resources resources;
-	struct stdio stdio;
-	int terminal;		  /* the caller's, or -1 */
-	int control, fsd_control; /* listening */
-	int cgroup;
-	int console; /* file for the guest kernel's messages, or -1 */
-	int signals;
-	const char *sandbox; /* id of the one to be joined, or NULL; belongs to the spec */
-	struct join join;
-};
-
-#define MATERIALS_NONE                                                                                                 \
-	((struct materials){.bundle = -1,                                                                              \
-			    .resources = RESOURCES_NONE,                                                               \
-			    .stdio = {.fds = {-1, -1, -1}},                                                            \
-			    .terminal = -1,                                                                            \
-			    .control = -1,                                                                             \
-			    .fsd_control = -1,                                                                         \
-			    .cgroup = -1,                                                                              \
-			    .console = -1,                                                                             \
-			    .signals = -1,                                                                             \
-			    .join = JOIN_NONE})
-
-static void materials_release(struct materials *materials)
-{
-	cleanup_close_fd(&materials->bundle);
-	free(materials->bundle_path);
-	spec_release(&materials->spec);
-	exports_release(&materials->exports);
-	disks_release(&materials->disks);
-	resources_release(&materials->resources);
-	stdio_release(&materials->stdio);
-	cleanup_close_fd(&materials->terminal);
-	cleanup_close_fd(&materials->control);
-	cleanup_close_fd(&materials->fsd_control);
-	cleanup_close_fd(&materials->cgroup);
-	cleanup_close_fd(&materials->console);
-	cgroup_place_release(&materials->place);
-	cleanup_close_fd(&materials->signals);
-	join_release(&materials->join);
-}
 
 void launch_release(struct launch *launch)
 {
@@ -102,122 +36,6 @@ void launch_release(struct launch *launch)
 	cleanup_close_fd(&launch->log);
 	cleanup_close_fd(&launch->control);
 	cleanup_close_fd(&launch->agent);
-}
-
-/* --- before anything is made ------------------------------------------------------------------------------------- */
-
-static int open_bundle(const char *path, struct materials *materials, struct error *err)
-{
-	materials->bundle = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (materials->bundle < 0)
-		return error_set_errno(err, "open bundle `%s`", path);
-	materials->bundle_path = realpath(path, NULL);
-	if (!materials->bundle_path)
-		return error_set_errno(err, "find the path of bundle `%s`", path);
-	return 0;
-}
-
-static int check_terminal(const struct launch_options *options, const struct spec *spec, struct error *err)
-{
-	if (options->detached && spec_terminal(spec) && !options->console_socket)
-		return error_set(err, EINVAL, "cannot allocate tty if hull will detach without setting console socket");
-	if (options->console_socket && (!options->detached || !spec_terminal(spec)))
-		return error_set(err, EINVAL, "cannot use console socket if hull will not detach or allocate tty");
-	return 0;
-}
-
-/* Signals that end a launch are read from a descriptor beside everything else that is waited for, so that what has
- * been made can be undone. */
-static int catch_signals(int *signals, struct error *err)
-{
-	sigset_t set;
-
-	signals_interrupting(&set);
-	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
-		return error_set_errno(err, "block signals");
-	*signals = signalfd(-1, &set, SFD_CLOEXEC);
-	return *signals < 0 ? error_set_errno(err, "make a signal descriptor") : 0;
-}
-
-/* As runc reads its --rootless. */
-static int read_rootless(const char *text, bool *rootless, struct error *err)
-{
-	*rootless = geteuid() != 0;
-	if (!text || !*text || strcmp(text, "auto") == 0)
-		return 0;
-	if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
-		return error_set(err, EINVAL, "--rootless: \"%s\" is not true, false or auto", text);
-	*rootless = strcmp(text, "true") == 0;
-	return 0;
-}
-
-/* What the spec asks of the host: its cgroup, the size of the machine, hooks. */
-static int plan_host(const struct launch_options *options, struct materials *materials, struct error *err)
-{
-	const json_t *linux_part = json_object_get(materials->spec.json, "linux");
-	const char *path = json_string_value(json_object_get(linux_part, "cgroupsPath"));
-	const char *manager = options->global->cgroup_manager;
-	struct config *config = &materials->config;
-	bool rootless;
-
-	if (read_rootless(options->global->rootless, &rootless, err) < 0)
-		return -1;
-	if (hooks_check(json_object_get(materials->spec.json, "hooks"), err) < 0)
-		return error_prefix(err, SPEC_FILE);
-	if (options->global->systemd_cgroup)
-		config->manager = CGROUP_SYSTEMD;
-	if (manager && cgroup_parse_manager(manager, &config->manager) < 0)
-		return error_set(err, EINVAL, "--cgroup-manager: \"%s\" is not cgroupfs, systemd or disabled", manager);
-	if (limits_read(json_object_get(linux_part, "resources"), &materials->limits, err) < 0 ||
-	    cgroup_locate(config->manager, path, options->id, rootless, &materials->place, err) < 0)
-		return error_prefix(err, SPEC_FILE);
-	return vm_size_from_spec(&materials->spec, &materials->limits, config, &materials->size, err);
-}
-
-/* Whether the container gets a machine of its own, and whether what it says of namespaces can be done then. */
-static int find_sandbox(const struct launch_options *options, struct materials *materials, struct error *err)
-{
-	cleanup_joined struct joined none = {0};
-	const char *root = options->global->root;
-
-	if (sandbox_wanted(&materials->spec, options->id, &materials->sandbox, err) < 0)
-		return -1;
-	if (!materials->sandbox)
-		return sandbox_find_joined(root, NULL, &materials->spec, &none, err);
-	if (materials->disks.n > 0)
-		return error_set(err, ENOTSUP,
-				 SPEC_FILE ": a container that joins a sandbox cannot bring disks: the machine runs");
-	return join_prepare(root, materials->sandbox, &materials->spec, &materials->exports, &materials->join, err);
-}
-
-static int take_stdio(const struct launch_options *options, struct materials *materials, struct error *err)
-{
-	struct stdio *stdio = &materials->stdio;
-
-	if (!spec_terminal(&materials->spec))
-		return stdio_take(stdio, err);
-	if (options->console_socket)
-		return terminal_hand_over(options->console_socket, stdio, err);
-	materials->terminal = terminal_find(err);
-	return materials->terminal < 0 ? -1 : terminal_take_stdio(materials->terminal, stdio, err);
-}
-
-static int gather(const struct launch_options *options, struct materials *materials, struct error *err)
-{
-	if (state_check_id(options->id, err) < 0)
-		return -1;
-	if (options->preserve_fds != 0)
-		return error_set(err, ENOTSUP, "--preserve-fds: descriptors of the host cannot be passed into a guest");
-	if (catch_signals(&materials->signals, err) < 0 || open_bundle(options->bundle, materials, err) < 0 ||
-	    spec_load(materials->bundle, options->config, &materials->spec, err) < 0 ||
-	    check_terminal(options, &materials->spec, err) < 0 || plan_host(options, materials, err) < 0 ||
-	    exports_open(&materials->spec, materials->bundle, &materials->exports, err) < 0 ||
-	    disks_open(&materials->spec, materials->bundle, &materials->disks, err) < 0 ||
-	    find_sandbox(options, materials, err) < 0)
-		return -1;
-	if (!materials->sandbox && resources_open(&materials->resources, err) < 0)
-		return -1;
-	return take_stdio(options, materials, err);
 }
 
 /* --- the container's folder -------------------------------------------------------------------------------------- */
@@ -604,7 +422,7 @@ static void undo(struct launch *launch, struct error *err)
 
 int launch(const struct launch_options *options, struct launch *launch, struct error *err)
 {
-	__attribute__((cleanup(materials_release))) struct materials materials = MATERIALS_NONE;
+	cleanup_materials struct materials materials = MATERIALS_NONE;
 	unsigned timeout;
 
 	*launch = (struct launch){.container = CONTAINER_NONE,
@@ -619,7 +437,7 @@ int launch(const struct launch_options *options, struct launch *launch, struct e
 	if (config_load(options->global->config, &materials.config, err) < 0)
 		return -1;
 	timeout = materials.config.start_timeout;
-	if (watch_start_timeout(&timeout, err) < 0 || gather(options, &materials, err) < 0)
+	if (watch_start_timeout(&timeout, err) < 0 || materials_gather(options, &materials, err) < 0)
 		return -1;
 	if (container_make(options->global->root, options->id, &launch->container, err) < 0)
 		return -1;

@@ -10,24 +10,11 @@
 #include <stdbool.h>
 
 #include "common/error.h"
-#include "runtime/command.h"
 #include "runtime/container.h"
+#include "runtime/launch_options.h"
 #include "runtime/machine.h"
 #include "runtime/terminal.h"
 #include "runtime/watch.h"
-
-struct launch_options {
-	const char *id;
-	const char *bundle;
-	const char *config;	    /* the specification's file in it, or NULL: config.json */
-	const char *pid_file;	    /* or NULL */
-	const char *pidfd_socket;   /* or NULL */
-	const char *console_socket; /* or NULL */
-	unsigned preserve_fds;
-	bool detached; /* hull does not stay */
-	bool start;    /* not only created but started */
-	const struct global_options *global;
-};
 
 struct launch {
 	struct container container; /* locked */
