@@ -67,30 +67,6 @@ const char *vsock_failure_text(uint32_t failure)
 	return "vsock failure";
 }
 
-void vsock_settle_later(struct vsock *vsock)
-{
-	if (!vsock->again.deadline)
-		loop_timer_set(vsock->base.loop, &vsock->again, 0);
-}
-
-void vsock_fail(struct vsock *vsock, enum vsock_failure failure)
-{
-	if (!vsock->failure)
-		vsock->failure = failure;
-}
-
-void vsock_break(struct vsock *vsock, const char *reason)
-{
-	vsock->broken = true;
-	vsock_fail(vsock, VSOCK_DEVICE_BROKEN);
-	virtio_device_failed(&vsock->base, reason);
-}
-
-bool vsock_guest_serves(const struct vsock *vsock)
-{
-	return vsock->base.active && !vsock->broken;
-}
-
 /* --- events ------------------------------------------------------------------------------------------------------ */
 
 static void tell(struct vsock *vsock, enum vsock_event event, uint32_t value)
@@ -201,7 +177,7 @@ static void tell_drained(struct vsock *vsock)
 	}
 }
 
-void vsock_settle(struct vsock *vsock)
+static void settle(struct vsock *vsock)
 {
 	drop_connections(vsock);
 	vsock_flush_dirty(vsock);
@@ -225,7 +201,7 @@ static void stall_tick(struct loop_timer *timer)
 
 	for (connection = TAILQ_FIRST(&vsock->connections); connection; connection = TAILQ_NEXT(connection, all))
 		drop_if_stalled(connection);
-	vsock_settle(vsock);
+	settle(vsock);
 }
 
 static void again(struct loop_timer *timer)
@@ -234,7 +210,24 @@ static void again(struct loop_timer *timer)
 
 	if (vsock_guest_serves(vsock))
 		vsock_serve_tx(vsock);
-	vsock_settle(vsock);
+	settle(vsock);
+}
+
+/* --- host descriptors -------------------------------------------------------------------------------------------- */
+
+static void host_event(struct stream *stream, uint32_t events)
+{
+	struct vsock_connection *connection =
+	    (struct vsock_connection *)((char *)stream - offsetof(struct vsock_connection, stream));
+	struct vsock *vsock = connection->vsock;
+
+	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) && stream->wants_input)
+		connection_pump_input(connection);
+	if (stream_output_is_lost(stream, events))
+		connection_output_lost(connection);
+	if (stream->buffered || stream->finishing || connection->state == DRAINING)
+		connection_flush(connection);
+	settle(vsock);
 }
 
 /* --- the device -------------------------------------------------------------------------------------------------- */
@@ -277,7 +270,7 @@ static void vsock_notify(struct virtio_device *device, unsigned queue)
 		return;
 	if (queue == TX)
 		vsock_serve_tx(vsock);
-	vsock_settle(vsock);
+	settle(vsock);
 }
 
 static void vsock_free(struct virtio_device *device)
@@ -329,6 +322,7 @@ struct virtio_device *vsock_new(uint64_t guest_cid, struct loop *loop, struct er
 	vsock->base.operations = &vsock_operations;
 	vsock->base.loop = loop;
 	vsock->guest_cid = guest_cid;
+	vsock->host_event = host_event;
 	vsock->again = (struct loop_timer){.handle = again, .owner = vsock};
 	vsock->stall = (struct loop_timer){.handle = stall_tick, .owner = vsock};
 	TAILQ_INIT(&vsock->connections);
@@ -378,7 +372,7 @@ int vsock_add_stream(struct virtio_device *device, uint32_t *port, int fd, unsig
 	return 0;
 }
 
-/* The caller may stand in the middle of the connections: those are given up in vsock_settle(). */
+/* The caller may stand in the middle of the connections: those are given up in settle(). */
 void vsock_drop_streams(struct virtio_device *device, const void *owner)
 {
 	struct vsock *vsock = vsock_of(device);

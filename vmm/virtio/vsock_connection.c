@@ -7,6 +7,32 @@
 
 #define CONNECTIONS_MAX 1024
 
+/* --- the device's state ------------------------------------------------------------------------------------------ */
+
+void vsock_settle_later(struct vsock *vsock)
+{
+	if (!vsock->again.deadline)
+		loop_timer_set(vsock->base.loop, &vsock->again, 0);
+}
+
+void vsock_fail(struct vsock *vsock, enum vsock_failure failure)
+{
+	if (!vsock->failure)
+		vsock->failure = failure;
+}
+
+void vsock_break(struct vsock *vsock, const char *reason)
+{
+	vsock->broken = true;
+	vsock_fail(vsock, VSOCK_DEVICE_BROKEN);
+	virtio_device_failed(&vsock->base, reason);
+}
+
+bool vsock_guest_serves(const struct vsock *vsock)
+{
+	return vsock->base.active && !vsock->broken;
+}
+
 /* --- the table --------------------------------------------------------------------------------------------------- */
 
 static struct connection_bucket *bucket_of(struct vsock *vsock, uint32_t guest_port, uint32_t host_port)
@@ -205,26 +231,11 @@ void vsock_flush_dirty(struct vsock *vsock)
 	}
 }
 
-static void host_event(struct stream *stream, uint32_t events)
-{
-	struct vsock_connection *connection =
-	    (struct vsock_connection *)((char *)stream - offsetof(struct vsock_connection, stream));
-	struct vsock *vsock = connection->vsock;
-
-	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) && stream->wants_input)
-		connection_pump_input(connection);
-	if (stream_output_is_lost(stream, events))
-		connection_output_lost(connection);
-	if (stream->buffered || stream->finishing || connection->state == DRAINING)
-		connection_flush(connection);
-	vsock_settle(vsock);
-}
-
 bool connection_open(struct vsock_connection *connection)
 {
 	struct error err;
 
-	if (stream_attach(&connection->stream, connection->vsock->base.loop, host_event, &err) < 0) {
+	if (stream_attach(&connection->stream, connection->vsock->base.loop, connection->vsock->host_event, &err) < 0) {
 		log_line("vsock: %s", err.message);
 		return false;
 	}

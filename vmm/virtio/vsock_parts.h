@@ -1,6 +1,11 @@
 /*
- * What the files of the vsock device share: vsock.c is the device and what the program asks of it, and has the theory
- * of operation; vsock_connection.c has the connections; vsock_rx.c sends to the guest, vsock_tx.c takes from it.
+ * What the files of the vsock device share. Each calls those below it only:
+ *
+ *   vsock.c             the device, what the program asks of it, and the theory of operation
+ *   vsock_tx.c          what comes from the guest
+ *   vsock_rx.c          what goes to it
+ *   vsock_connection.c  the connections
+ *   vsock_credit.c      the arithmetic of their credit
  */
 #pragma once
 
@@ -110,6 +115,8 @@ struct vsock {
 	bool rx_asked; /* the guest rings when it adds receive buffers */
 	bool rx_pushed, tx_pushed;
 
+	/* Something happened at the host descriptor of a connection. */
+	void (*host_event)(struct stream *stream, uint32_t events);
 	struct loop_timer again; /* settle() from the loop */
 	struct loop_timer stall;
 
@@ -128,12 +135,10 @@ struct vsock {
 	void *owner;
 };
 
-/* --- vsock.c: the device ------------------------------------------------------------------------------------------ */
+/* --- vsock_connection.c: the device's state, and the connections ------------------------------------------------- */
 
-/* Ends each entry point: see the theory of operation. */
-void vsock_settle(struct vsock *vsock);
-
-/* Later, from the loop: for callers that must not be called back. */
+/* What every entry point ends in (see the theory of operation) comes later, from the loop: for callers that must not be
+ * called back. */
 void vsock_settle_later(struct vsock *vsock);
 
 /* The machine is of no use any more; the first reason counts. */
@@ -144,8 +149,6 @@ void vsock_break(struct vsock *vsock, const char *reason);
 
 /* Whether the rings may be used. */
 bool vsock_guest_serves(const struct vsock *vsock);
-
-/* --- vsock_connection.c: the connections -------------------------------------------------------------------------- */
 
 struct vsock_connection *connection_find(struct vsock *vsock, uint32_t guest_port, uint32_t host_port);
 
@@ -181,7 +184,7 @@ void vsock_tell_reset(struct vsock *vsock, uint32_t guest_port, uint32_t host_po
 /* The host's reader is gone: the guest's writes are to fail. */
 void connection_output_lost(struct vsock_connection *connection);
 
-/* Moves buffered output on, now (the connection may be freed), in vsock_settle, or of all those that wait for it. */
+/* Moves buffered output on: now (the connection may be freed), when things are settled, or of all that wait for it. */
 void connection_flush(struct vsock_connection *connection);
 void connection_flush_later(struct vsock_connection *connection);
 void vsock_flush_dirty(struct vsock *vsock);
