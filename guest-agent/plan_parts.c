@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-
 void *plan_array(size_t count, size_t size)
 {
 	return calloc(count + 1, size);
