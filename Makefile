@@ -133,13 +133,17 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/fuzz/tests/fuzz/%.o $(BUILD)/fuzz/lib$$(call par
 unit-tests: $(UNIT_TESTS)
 fuzz-targets: $(FUZZ_TARGETS)
 
-test-programs: $(BUILD)/tests/musl_program $(patsubst tests/integration/%.c,$(BUILD)/tests/%,$(wildcard tests/integration/*.c))
+test-programs: $(BUILD)/tests/musl_program $(BUILD)/tests/fsops $(patsubst tests/integration/%.c,$(BUILD)/tests/%,$(wildcard tests/integration/*.c))
 
 $(BUILD)/tests/musl_program: tests/integration/musl/program.c
 	@mkdir -p $(@D)
 	musl-gcc -O2 -Wall -Wextra -Werror $< -o $@
 
 # Programs that run inside containers of the tests: static, so that they run in any root file system.
+$(BUILD)/tests/fsops: $(wildcard tests/integration/fsops/*.[ch])
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(BASE_FLAGS)) $(CFLAGS) -static $(filter %.c,$^) -o $@
+
 $(BUILD)/tests/%: tests/integration/%.c
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(BASE_FLAGS)) $(CFLAGS) -static $< -o $@
