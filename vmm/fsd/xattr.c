@@ -25,6 +25,14 @@ static void clear_setgid(const struct inode *inode)
 		chmod(fd_path(inode->fd).text, st.stx_mode & 07777 & ~(uint32_t)S_ISGID);
 }
 
+/* The kernel's word for a name that is too long. */
+static int take_name(struct request *request, const char **name)
+{
+	int result = request_take_string(request, XATTR_NAME_MAX, name);
+
+	return result == -ENAMETOOLONG ? -ERANGE : result;
+}
+
 int do_setxattr(struct server *server, struct request *request)
 {
 	const struct fuse_setxattr_in *in = request_take(request, sizeof(*in));
@@ -35,9 +43,9 @@ int do_setxattr(struct server *server, struct request *request)
 
 	if (!inode)
 		return result;
-	result = request_take_string(request, XATTR_NAME_MAX, &name);
+	result = take_name(request, &name);
 	if (result < 0)
-		return result == -ENAMETOOLONG ? -ERANGE : result;
+		return result;
 	value = request_take(request, in->size);
 	if (!value)
 		return -EINVAL;
@@ -84,9 +92,9 @@ int do_getxattr(struct server *server, struct request *request)
 		return -ESTALE;
 	if (is_root(inode))
 		return -ENODATA;
-	result = request_take_string(request, XATTR_NAME_MAX, &name);
+	result = take_name(request, &name);
 	if (result < 0)
-		return result == -ENAMETOOLONG ? -ERANGE : result;
+		return result;
 	if (in->size == 0)
 		return answer_size(request, getxattr(fd_path(inode->fd).text, name, NULL, 0));
 	return answer_value(request, getxattr(fd_path(inode->fd).text, name, request->answer, room(in->size)));
@@ -114,8 +122,8 @@ int do_removexattr(struct server *server, struct request *request)
 
 	if (!inode)
 		return result;
-	result = request_take_string(request, XATTR_NAME_MAX, &name);
+	result = take_name(request, &name);
 	if (result < 0)
-		return result == -ENAMETOOLONG ? -ERANGE : result;
+		return result;
 	return removexattr(fd_path(inode->fd).text, name) < 0 ? failure() : 0;
 }
