@@ -8,7 +8,7 @@
 #define MS_NOSYMFOLLOW 256
 #endif
 
-enum kind { SET, CLEAR, TREE_SET, TREE_CLEAR, PROPAGATE, COPY_UP, IGNORE, REFUSE };
+enum kind { SET, CLEAR, TREE_SET, TREE_CLEAR, PROPAGATE, COPY_UP, IGNORE };
 
 struct option {
 	const char *name;
@@ -26,7 +26,7 @@ static const struct option options_known[] = {
     {"diratime", CLEAR, MS_NODIRATIME},
     {"dirsync", SET, MS_DIRSYNC},
     {"exec", CLEAR, MS_NOEXEC},
-    {"idmap", REFUSE, 0},
+    {"idmap", IGNORE, 0},    /* the host does it */
     {"iversion", IGNORE, 0}, /* the kernel no longer lets anybody choose */
     {"lazytime", SET, MS_LAZYTIME},
     {"loud", IGNORE, 0},
@@ -51,7 +51,7 @@ static const struct option options_known[] = {
     {"relatime", SET, MS_RELATIME},
     {"remount", SET, MS_REMOUNT},
     {"rexec", TREE_CLEAR, MOUNT_ATTR_NOEXEC},
-    {"ridmap", REFUSE, 0},
+    {"ridmap", IGNORE, 0}, /* the same */
     {"rnoatime", TREE_SET, MOUNT_ATTR_NOATIME},
     {"rnodev", TREE_SET, MOUNT_ATTR_NODEV},
     {"rnodiratime", TREE_SET, MOUNT_ATTR_NODIRATIME},
@@ -140,8 +140,6 @@ enum mount_option_result mount_options_apply(struct mount_options *options, cons
 		break;
 	case IGNORE:
 		break;
-	case REFUSE:
-		return MOUNT_OPTION_REFUSED;
 	}
 	return MOUNT_OPTION_TAKEN;
 }

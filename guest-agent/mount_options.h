@@ -24,10 +24,8 @@ struct mount_options {
 enum mount_option_result {
 	MOUNT_OPTION_TAKEN,   /* now part of the struct */
 	MOUNT_OPTION_DATA,    /* not a generic option: the file system's own */
-	MOUNT_OPTION_REFUSED, /* known, but not supported */
+	MOUNT_OPTION_REFUSED, /* more kinds of propagation than there is room for */
 };
-
-#define MOUNT_NO_IDMAP "virtio-fs in the guest's kernel cannot map ids"
 
 /* Applies one option; a later one overrides an earlier one. */
 enum mount_option_result mount_options_apply(struct mount_options *options, const char *option);

@@ -70,8 +70,8 @@ static int read_option(struct plan *plan, struct plan_mount *mount, const char *
 	case MOUNT_OPTION_TAKEN:
 		return 0;
 	case MOUNT_OPTION_REFUSED:
-		return error_set(err, ENOTSUP, "mounts[%zu].options: %s is not supported: %s", index, option,
-				 strstr(option, "idmap") ? MOUNT_NO_IDMAP : "more than 8 kinds of propagation");
+		return error_set(err, ENOTSUP, "mounts[%zu].options: %s: more than %d kinds of propagation", index,
+				 option, MOUNT_PROPAGATIONS_MAX);
 	case MOUNT_OPTION_DATA:
 		break;
 	}

@@ -36,7 +36,26 @@ static int set_attributes(int fd, bool read_only, bool recursive)
 	return (int)syscall(SYS_mount_setattr, fd, "", flags, &attributes, sizeof(attributes));
 }
 
-int export_tree_clone(int *fd, bool read_only, bool recursive, struct error *err)
+static int map_ids(int fd, const struct idmap *idmap, struct error *err)
+{
+	cleanup_close int namespace = -1;
+	struct mount_attr attributes = {.attr_set = MOUNT_ATTR_IDMAP};
+
+	if (!idmap->users)
+		return 0;
+	namespace = idmap_namespace(idmap, err);
+	if (namespace < 0)
+		return -1;
+	attributes.userns_fd = (uint64_t) namespace;
+	if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | (idmap->recursive ? AT_RECURSIVE : 0), &attributes,
+		    sizeof(attributes)) == 0)
+		return 0;
+	if (errno == EINVAL)
+		return error_set(err, ENOTSUP, "the file system there cannot map ids");
+	return error_set_errno(err, "map the mount's ids");
+}
+
+int export_tree_clone(int *fd, bool read_only, bool recursive, const struct idmap *idmap, struct error *err)
 {
 	unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0);
 	cleanup_close int tree = -1;
@@ -44,7 +63,7 @@ int export_tree_clone(int *fd, bool read_only, bool recursive, struct error *err
 	if (is_procfs(*fd))
 		return error_set(err, EACCES, "on procfs, which is not exported");
 	tree = (int)syscall(SYS_open_tree, *fd, "", flags);
-	if (tree < 0 && errno == EPERM && !read_only) {
+	if (tree < 0 && errno == EPERM && !read_only && !idmap->users) {
 		report_debug("no privilege to clone mounts: an export is served as it is");
 		return 0;
 	}
@@ -52,6 +71,8 @@ int export_tree_clone(int *fd, bool read_only, bool recursive, struct error *err
 		return error_set_errno(err, "clone the mount");
 	if (set_attributes(tree, read_only, recursive) < 0)
 		return error_set_errno(err, "set the mount's attributes");
+	if (map_ids(tree, idmap, err) < 0)
+		return -1;
 	close(*fd);
 	*fd = take_fd(&tree);
 	return 0;

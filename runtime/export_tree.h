@@ -7,9 +7,10 @@
 #include <stdbool.h>
 
 #include "common/error.h"
+#include "runtime/idmap.h"
 
 /* Replaces *fd (an O_PATH descriptor) by one of a private clone of the tree there, with the mounts below it where
  * recursive. Nothing on it can be executed, set ids or be opened as a device, and no symbolic link on it is followed,
  * on the host's side. Refused on procfs, whose files reach into whoever opens them. Without privilege the descriptor
- * stays as it is; a read-only tree is then refused. */
-int export_tree_clone(int *fd, bool read_only, bool recursive, struct error *err);
+ * stays as it is; a read-only tree, or one with mapped ids, is then refused. */
+int export_tree_clone(int *fd, bool read_only, bool recursive, const struct idmap *idmap, struct error *err);

@@ -87,13 +87,14 @@ static int make_tree(struct export *export, struct error *err)
 	if (export->is_socket)
 		return 0;
 	if (read_host_flags(export, err) == 0 &&
-	    export_tree_clone(&export->fd, export->read_only, export->recursive, err) == 0)
+	    export_tree_clone(&export->fd, export->read_only, export->recursive, &export->idmap, err) == 0)
 		return 0;
 	close(export->fd);
 	return -1;
 }
 
-static int open_bind_mount(size_t index, const json_t *mount, int bundle, struct export *export, struct error *err)
+static int open_bind_mount(size_t index, const json_t *mount, const struct idmap *idmap, int bundle,
+			   struct export *export, struct error *err)
 {
 	const char *source = json_string_value(json_object_get(mount, "source"));
 	cleanup_close int fd = -1;
@@ -108,11 +109,14 @@ static int open_bind_mount(size_t index, const json_t *mount, int bundle, struct
 		return error_set_errno(err, SPEC_FILE ": mounts[%zu].source: stat `%s`", index, source);
 	if (check_source(index, source, &status, err) < 0)
 		return -1;
+	if (idmap->users && S_ISSOCK(status.st_mode))
+		return error_set(err, ENOTSUP, SPEC_FILE ": mounts[%zu]: ids of a socket cannot be mapped", index);
 	*export = (struct export){
 	    .fd = take_fd(&fd),
 	    .mount = index,
 	    .read_only = has_option(mount, "ro", "rw"),
 	    .recursive = has_option(mount, "rbind", NULL),
+	    .idmap = *idmap,
 	    .is_socket = S_ISSOCK(status.st_mode),
 	    .uid = status.st_uid,
 	    .gid = status.st_gid,
@@ -192,9 +196,13 @@ static int open_all(const struct spec *spec, int bundle, struct exports *exports
 		return -1;
 	json_array_foreach(mounts, index, mount)
 	{
+		struct idmap idmap;
+
+		if (idmap_read(spec->json, index, &idmap, err) < 0)
+			return -1;
 		if (!spec_mount_is_bind(mount))
 			continue;
-		if (open_bind_mount(index, mount, bundle, &exports->list[exports->n], err) < 0)
+		if (open_bind_mount(index, mount, &idmap, bundle, &exports->list[exports->n], err) < 0)
 			return -1;
 		exports->n++;
 	}

@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include "common/error.h"
+#include "runtime/idmap.h"
 #include "runtime/spec.h"
 
 #define EXPORT_ROOTFS "rootfs"
@@ -22,8 +23,9 @@ struct export
 	unsigned long host_flags; /* of the host's mount: ST_NOSUID and so on, statvfs(3) */
 	bool read_only;
 	bool recursive;
-	bool is_socket; /* not an export after all: relayed, see relay.h. fd is the socket itself */
-	uid_t uid;	/* is_socket: its owner and mode */
+	struct idmap idmap; /* refers to the spec */
+	bool is_socket;	    /* not an export after all: relayed, see relay.h. fd is the socket itself */
+	uid_t uid;	    /* is_socket: its owner and mode */
 	gid_t gid;
 	mode_t mode;
 	unsigned cache; /* seconds that the guest may believe what it knows of names and attributes */

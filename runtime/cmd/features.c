@@ -56,18 +56,14 @@ static const char *const capabilities[] = {"CAP_CHOWN",
 
 /* What the agent carries out (guest-agent/mount_options.c). */
 static const char *const mount_options[] = {
-    "acl",	   "async",	     "atime",	   "bind",	   "defaults",
-    "dev",	   "diratime",	     "dirsync",	   "exec",	   "iversion",
-    "lazytime",	   "loud",	     "mand",	   "noatime",	   "nodev",
-    "nodiratime",  "noexec",	     "noiversion", "nolazytime",   "nomand",
-    "norelatime",  "nostrictatime",  "nosuid",	   "nosymfollow",  "private",
-    "ratime",	   "rbind",	     "rdev",	   "rdiratime",	   "relatime",
-    "rexec",	   "rnoatime",	     "rnodev",	   "rnodiratime",  "rnoexec",
-    "rnorelatime", "rnostrictatime", "rnosuid",	   "rnosymfollow", "ro",
-    "rprivate",	   "rrelatime",	     "rro",	   "rrw",	   "rshared",
-    "rslave",	   "rstrictatime",   "rsuid",	   "rsymfollow",   "runbindable",
-    "rw",	   "shared",	     "silent",	   "slave",	   "strictatime",
-    "suid",	   "symfollow",	     "sync",	   "unbindable",   NULL};
+    "acl",	    "async",	"atime",      "bind",	     "defaults",   "dev",	  "diratime",	    "dirsync",
+    "exec",	    "iversion", "idmap",      "lazytime",    "loud",	   "mand",	  "noatime",	    "nodev",
+    "nodiratime",   "noexec",	"noiversion", "nolazytime",  "nomand",	   "norelatime",  "nostrictatime",  "nosuid",
+    "nosymfollow",  "private",	"ratime",     "rbind",	     "rdev",	   "rdiratime",	  "relatime",	    "rexec",
+    "ridmap",	    "rnoatime", "rnodev",     "rnodiratime", "rnoexec",	   "rnorelatime", "rnostrictatime", "rnosuid",
+    "rnosymfollow", "ro",	"rprivate",   "rrelatime",   "rro",	   "rrw",	  "rshared",	    "rslave",
+    "rstrictatime", "rsuid",	"rsymfollow", "runbindable", "rw",	   "shared",	  "silent",	    "slave",
+    "strictatime",  "suid",	"symfollow",  "sync",	     "unbindable", NULL};
 
 static const char *const namespaces[] = {"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts", NULL};
 

@@ -99,9 +99,54 @@ both_fail "a mount inside of /proc" "inside /proc"
 edit "$b" '.mounts[-1] = {destination:"/m", type:"overlay", source:"overlay", options:["lowerdir=/a:/b"]}'
 refuses "directories of the host by name" 'mounts[7].type: `overlay` is not supported: its source is the host'
 edit "$b" ".mounts[-1] = {destination:\"/m\", type:\"bind\", source:\"$work/volume\", options:[\"bind\",\"idmap\"]}"
-refuses "ids mapped for one mount" "mounts[7].options: idmap is not supported: virtio-fs in the guest's kernel cannot map ids"
-edit "$b" ".mounts[-1] = {destination:\"/m\", type:\"bind\", source:\"$work/volume\", options:[\"bind\"], uidMappings:[{containerID:0,hostID:5,size:3}], gidMappings:[{containerID:0,hostID:5,size:3}]}"
-refuses "the mappings themselves" "mounts[7].uidMappings is not supported"
+refuses "ids to be mapped, but not how" "mounts[7].options: idmap without mappings, and without a user namespace"
+mapped() { # OPTION UIDS GIDS
+	edit "$b" ".mounts[-1] = {destination:\"/m\", type:\"bind\", source:\"$work/volume\", options:[\"rbind\",\"$1\"], uidMappings:$2, gidMappings:$3}"
+}
+mapped idmap '[{containerID:0,hostID:5,size:3}]' '[]'
+refuses "ids of one kind mapped only" "mounts[7]: uidMappings and gidMappings belong together"
+mapped idmap '[{containerID:0,hostID:5,size:3},{containerID:1,hostID:50,size:3}]' '[{containerID:0,hostID:5,size:3}]'
+refuses "mappings that overlap" "the kernel refuses the uidMappings: Invalid argument"
+edit "$b" '.mounts[-1] = {destination:"/m", type:"tmpfs", source:"tmpfs", options:["idmap"], uidMappings:[{containerID:0,hostID:5,size:3}], gidMappings:[{containerID:0,hostID:5,size:3}]}'
+refuses "ids of what is no bind mount" "mounts[7]: ids can be mapped for bind mounts only"
+
+# runc 1.1 knows no mapped ids. So it is the specification: an id of the file system that is a containerID shows as the hostID, and
+# what is made with the hostID belongs to the containerID; an id that is not mapped shows as nobody, and can make nothing.
 umount "$work/volume/sub"
+mkdir -p "$work/lower" "$work/upper" "$work/owork"
+mount -t overlay overlay -o "lowerdir=$work/lower,upperdir=$work/upper,workdir=$work/owork" "$work/volume/sub"
+chown 2:3 "$work/volume/file"
+chown 7:8 "$work/volume/deep/er"
+ids='{"all":["CAP_CHOWN","CAP_DAC_OVERRIDE","CAP_FOWNER","CAP_SETUID","CAP_SETGID"]} as {$all} | .process.capabilities = {bounding:$all, effective:$all, permitted:$all, inheritable:$all, ambient:$all}'
+look='cd /m; stat -c "%n %u %g" . file deep/er; echo x >new 2>/dev/null || echo "root cannot"; chown 1001:2002 file; mkdir made; stat -c "%n %u %g" file'
+mkdir -p "$work/volume/deep/new"
+new_bundle "$look"
+edit "$b" "$ids"' | .mounts += [{}] | .process.user = {uid:1000, gid:2000}'
+chown 0:0 "$work/volume"
+mapped idmap '[{containerID:0,hostID:1000,size:5}]' '[{containerID:0,hostID:2000,size:5}]'
+hull_says "ids mapped for one mount, inside" ". 1000 2000
+file 1002 2003
+deep/er 65534 65534
+file 1001 2002"
+same "and what that is on the host" "file 1 2
+new 0 0
+made 0 0
+deep/er 7 8" "$(cd "$work/volume" && stat -c '%n %u %g' file new made deep/er)"
+rm -rf "$work/volume/new" "$work/volume/made"
+mapped ridmap '[{containerID:0,hostID:1000,size:5}]' '[{containerID:0,hostID:2000,size:5}]'
+refuses "a file system that cannot map ids" "the file system there cannot map ids"
+umount "$work/volume/sub"
+new_bundle "$look"
+edit "$b" "$ids"' | .mounts += [{}] | .linux.namespaces += [{type:"user"}] | .linux.uidMappings = [{containerID:0, hostID:100000, size:65536}] | .linux.gidMappings = .linux.uidMappings'
+mapped ridmap '[]' '[]'
+chown 0:0 "$work/volume/file"
+chown -R 100000:100000 "$work/rootfs"
+hull_says "ids mapped as those of the user namespace" ". 0 0
+file 0 0
+deep/er 7 8
+file 1001 2002"
+same "and what that is on the host: the same" "file 1001 2002
+new 0 0
+made 0 0" "$(cd "$work/volume" && stat -c '%n %u %g' file new made)"
 mount -o remount,nsdelegate /sys/fs/cgroup # which runc has switched off
 same "nothing is left" "" "$(leftovers)"

@@ -64,8 +64,9 @@ static void test_others(void **state)
 	(void)state;
 	assert_int_equal(mount_options_apply(&options, "size=64k"), MOUNT_OPTION_DATA);
 	assert_int_equal(mount_options_apply(&options, ""), MOUNT_OPTION_DATA);
-	assert_int_equal(mount_options_apply(&options, "ridmap"), MOUNT_OPTION_REFUSED);
-	assert_int_equal(mount_options_apply(&options, "idmap"), MOUNT_OPTION_REFUSED);
+	/* The host does it. */
+	assert_int_equal(mount_options_apply(&options, "ridmap"), MOUNT_OPTION_TAKEN);
+	assert_int_equal(mount_options_apply(&options, "idmap"), MOUNT_OPTION_TAKEN);
 	for (int i = 0; i < MOUNT_PROPAGATIONS_MAX; i++)
 		assert_int_equal(mount_options_apply(&options, "shared"), MOUNT_OPTION_TAKEN);
 	assert_int_equal(mount_options_apply(&options, "shared"), MOUNT_OPTION_REFUSED);
