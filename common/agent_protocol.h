@@ -25,7 +25,8 @@
  *
  *           time (may be absent) is the host's CLOCK_REALTIME when the order was sent: a guest that has no container
  * yet sets its clock by it. Its kernel reads the host's clock at boot, but then loses ticks until it has a clock
- *           source, up to half a second on a slow host; and a machine that was frozen has missed more.
+ *           source, up to half a second on a slow host; and a machine that was frozen has missed more. From then on the
+ *           agent keeps the clock by asking for the time (AGENT_REPORT_TIME).
  *
  *           bundle is what the state that hooks find on their standard input says.
  *
@@ -33,8 +34,8 @@
  *           jt 2, jf 2, k 8), and SECCOMP_FILTER_FLAG_*; it must be there when the spec asks for a filter.
  *
  *           Further members, all of which may be absent: "machine": true, its end is the machine's: all others are
- *           killed then, and EXIT is reported. "tied": true, it is killed when the connection that this order came over
- *           ends. "namespaces": {"pid"|"network"|"ipc"|"uts": ID|null}, which of its
+ *           killed then, and EXIT is reported. "tied": true, it is killed when the
+ * connection that this order came over ends. "namespaces": {"pid"|"network"|"ipc"|"uts": ID|null}, which of its
  *           namespaces are those of another container, which must live; the spec's own list says the rest.
  *
  *           A socket of the host is {"socket": {"uid", "gid", "mode"}} in mounts, in the place of an export.
@@ -117,18 +118,24 @@
 enum agent_report_kind {
 	AGENT_REPORT_READY = 1, /* value: protocol version, AGENT_PROTOCOL_VERSION */
 	AGENT_REPORT_EXIT = 2,	/* value: exit status 0 to 255; 128 + n for a process that signal n ended */
+	AGENT_REPORT_TIME = 3,	/* asks for AGENT_NOTICE_TIME; after READY, one question at a time; value: 0 */
 };
 
-/* From the VMM to the agent, over the same connection, little-endian: a terminal of the host has another window size.
- * The process's terminal that the stream at `port` serves follows it, now or when it comes to be. */
+/* From the VMM to the agent, over the same connection, little-endian. */
 struct agent_notice {
 	uint32_t kind; /* enum agent_notice_kind */
 	uint32_t port;
-	uint32_t value; /* columns in the low half, rows in the high one */
+	uint32_t value;
 };
 
 enum agent_notice_kind {
+	/* A terminal of the host has another window size: value has columns in the low half, rows in the high one. The
+	 * process's terminal that the stream at `port` serves follows it, now or when it comes to be. */
 	AGENT_NOTICE_WINDOW = 1,
+	/* The host's CLOCK_REALTIME as this is sent, in nanoseconds: port has the low half, value the high one. */
+	AGENT_NOTICE_TIME = 2,
+	/* The host's clock was set, or jumped while the host slept. port and value are 0. */
+	AGENT_NOTICE_CLOCK_SET = 3,
 };
 
 #define AGENT_PROTOCOL_VERSION 1

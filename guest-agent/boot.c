@@ -14,7 +14,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -131,15 +130,6 @@ int boot_mount_exports(struct error *err)
 	    mount(AGENT_FS_TAG, PLACE_EXPORTS, "virtiofs", 0, NULL) < 0)
 		return error_set_errno(err, "mount the host's exports");
 	done = true;
-	return 0;
-}
-
-int boot_set_clock(int64_t now, struct error *err)
-{
-	const struct timespec time = {.tv_sec = now / 1000000000, .tv_nsec = now % 1000000000};
-
-	if (clock_settime(CLOCK_REALTIME, &time) < 0)
-		return error_set_errno(err, "set the clock");
 	return 0;
 }
 

@@ -19,9 +19,6 @@ int boot_finish(struct error *err);
  */
 int boot_mount_exports(struct error *err);
 
-/* Sets the guest's clock (nanoseconds since 1970), for which nothing must run yet that would see it jump. */
-int boot_set_clock(int64_t now, struct error *err);
-
 /* Brings up the loopback interface of the network namespace that the caller is in. */
 int boot_bring_up_loopback(struct error *err);
 

@@ -14,6 +14,7 @@
 #include "common/cleanup.h"
 #include "guest-agent/boot.h"
 #include "guest-agent/cgroup.h"
+#include "guest-agent/clock.h"
 #include "guest-agent/container_parts.h"
 #include "guest-agent/init.h"
 #include "guest-agent/user_namespace.h"
@@ -424,7 +425,7 @@ int container_create(struct order *order, struct answer *answer, struct error *e
 		return error_set(err, ECANCELED, "the sandbox is ending");
 	if (container_find(order->id))
 		return error_set(err, EEXIST, "container with id exists: %s", order->id);
-	if (order->time && !containers && n_made == 0 && boot_set_clock(order->time, err) < 0)
+	if (order->time && !containers && n_made == 0 && clock_begin(order->time, err) < 0)
 		return -1;
 	container = container_new(order);
 	if (!container)

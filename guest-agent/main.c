@@ -19,6 +19,7 @@
 #include <jansson.h>
 
 #include "guest-agent/boot.h"
+#include "guest-agent/clock.h"
 #include "guest-agent/connection.h"
 #include "guest-agent/container.h"
 #include "guest-agent/disks.h"
@@ -102,6 +103,10 @@ static void notice_ready(struct watch *watch, uint32_t events)
 		loop_remove(watch);
 	else if (le32toh(notice.kind) == AGENT_NOTICE_WINDOW)
 		container_window(le32toh(notice.port), le32toh(notice.value) & 0xffff, le32toh(notice.value) >> 16);
+	else if (le32toh(notice.kind) == AGENT_NOTICE_TIME)
+		clock_told((int64_t)((uint64_t)le32toh(notice.value) << 32 | le32toh(notice.port)));
+	else if (le32toh(notice.kind) == AGENT_NOTICE_CLOCK_SET)
+		clock_host_was_set();
 }
 
 /* jansson would look for randomness in /dev/urandom, which is not there. */

@@ -11,6 +11,7 @@
 
 #include "common/agent_protocol.h"
 #include "common/log.h"
+#include "vmm/clock.h"
 #include "vmm/console.h"
 #include "vmm/control.h"
 #include "vmm/kvm.h"
@@ -43,6 +44,7 @@ struct machine {
 	struct virtio_device *vsock;
 	struct control *control;
 	struct window window;
+	struct clock_watch clock;
 	struct vcpu vcpus[MPTABLE_VCPUS_MAX];
 	pthread_barrier_t filtered; /* every thread has its system call filter */
 	atomic_bool filter_failed;
@@ -248,6 +250,11 @@ static int add_streams(struct machine *machine, struct error *err)
 	return 0;
 }
 
+static int add_clock(struct machine *machine, struct error *err)
+{
+	return clock_watch(&machine->clock, machine->vsock, machine->loop, err);
+}
+
 static int add_control(struct machine *machine, struct error *err)
 {
 	machine->control = control_new(machine->options->control_fd, machine->vsock, machine->loop, err);
@@ -288,8 +295,8 @@ static const struct {
 	const char *name;
 	int (*add)(struct machine *machine, struct error *err);
 } devices[] = {
-    {"pvpanic", add_pvpanic}, {"vsock", add_vsock},	{"rng", add_rng},	  {"fs", add_fs},
-    {"disks", add_disks},     {"streams", add_streams}, {"control", add_control},
+    {"pvpanic", add_pvpanic}, {"vsock", add_vsock},	{"rng", add_rng},     {"fs", add_fs},
+    {"disks", add_disks},     {"streams", add_streams}, {"clock", add_clock}, {"control", add_control},
 };
 
 static int add_devices(struct machine *machine, struct error *err)

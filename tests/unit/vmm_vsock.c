@@ -114,6 +114,59 @@ static void test_notice(void **state)
 	guest_free(&guest);
 }
 
+static void expect_notice(struct guest *guest, uint32_t kind, struct agent_notice *notice)
+{
+	struct packet packet;
+
+	expect(guest, &packet, VIRTIO_VSOCK_OP_RW);
+	assert_int_equal(packet.header.len, sizeof(*notice));
+	memcpy(notice, packet.data, sizeof(*notice));
+	assert_int_equal(notice->kind, kind);
+}
+
+/* The time is told as it is when asked for, once for each time it is; that the clock was set, after READY only. */
+static void test_time(void **state)
+{
+	struct agent_report twice[] = {{AGENT_REPORT_TIME, 0}, {AGENT_REPORT_TIME, 0}};
+	struct agent_notice notice;
+	struct timespec before, after;
+	struct guest guest;
+	uint64_t told;
+
+	(void)state;
+	guest_init(&guest, 16);
+	vsock_clock_was_set(guest.device);
+	make_ready(&guest);
+	expect_nothing(&guest);
+	clock_gettime(CLOCK_REALTIME, &before);
+	report(&guest, AGENT_REPORT_TIME, 0);
+	clock_gettime(CLOCK_REALTIME, &after);
+	expect_notice(&guest, AGENT_NOTICE_TIME, &notice);
+	told = (uint64_t)notice.value << 32 | notice.port;
+	assert_true(told >= (uint64_t)before.tv_sec * 1000000000u + (uint64_t)before.tv_nsec);
+	assert_true(told <= (uint64_t)after.tv_sec * 1000000000u + (uint64_t)after.tv_nsec);
+	send_data(&guest, 5000, AGENT_REPORT_PORT, twice, sizeof(twice));
+	expect_notice(&guest, AGENT_NOTICE_TIME, &notice);
+	expect_nothing(&guest);
+	vsock_clock_was_set(guest.device);
+	expect_notice(&guest, AGENT_NOTICE_CLOCK_SET, &notice);
+	assert_int_equal(guest.events, 0);
+	guest_free(&guest);
+}
+
+static void test_time_before_ready(void **state)
+{
+	struct guest guest;
+
+	(void)state;
+	guest_init(&guest, 16);
+	connect_report(&guest);
+	report(&guest, AGENT_REPORT_TIME, 0);
+	assert_int_equal(guest.event, VSOCK_FAILED);
+	assert_int_equal(guest.value, VSOCK_AGENT_BAD_REPORT);
+	guest_free(&guest);
+}
+
 /* A report in pieces, two in one packet. */
 static void test_report_split(void **state)
 {
@@ -557,6 +610,8 @@ int main(void)
 	    cmocka_unit_test(test_config),
 	    cmocka_unit_test(test_report),
 	    cmocka_unit_test(test_notice),
+	    cmocka_unit_test(test_time),
+	    cmocka_unit_test(test_time_before_ready),
 	    cmocka_unit_test(test_report_split),
 	    cmocka_unit_test(test_report_without_doorbell),
 	    cmocka_unit_test(test_report_failures),

@@ -430,6 +430,16 @@ void vsock_notify_agent(struct virtio_device *device, uint32_t kind, uint32_t po
 	vsock_settle_later(vsock);
 }
 
+void vsock_clock_was_set(struct virtio_device *device)
+{
+	struct vsock *vsock = vsock_of(device);
+
+	if (!vsock->ready || !vsock->report)
+		return;
+	connection_owe(vsock->report, OWES_CLOCK_SET);
+	vsock_settle_later(vsock);
+}
+
 uint32_t vsock_status(const struct virtio_device *device)
 {
 	const struct vsock *vsock = (const struct vsock *)device;

@@ -66,14 +66,17 @@ void vsock_drain(struct virtio_device *device, struct vsock_drain *request, uint
 /* Gives up; harmless when done was called. */
 void vsock_drain_cancel(struct vsock_drain *request);
 
-/* Who hears of the events, each of which happens at most once; EXITED and FAILED exclude each other. The handler must
- * not free the device. */
+/* Who hears of the events, each of which happens at most once; EXITED and FAILED exclude each other. The
+ * handler must not free the device. */
 void vsock_on_report(struct virtio_device *device, void (*handle)(void *owner, enum vsock_event event, uint32_t value),
 		     void *owner);
 
 /* Tells the agent over its report connection; before READY, afterwards. Of two that come before the guest takes them,
  * the later counts. */
 void vsock_notify_agent(struct virtio_device *device, uint32_t kind, uint32_t port, uint32_t value);
+
+/* Tells the agent that the host's clock was set. The time itself is told whenever the agent asks for it. */
+void vsock_clock_was_set(struct virtio_device *device);
 
 /* VMM_STATUS_* bits. With VMM_STATUS_EXITING a guest that goes away is no failure any more: VSOCK_EXITED will follow
  * when the host has taken the output. */

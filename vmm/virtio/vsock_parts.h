@@ -40,6 +40,8 @@ enum queue_index { RX, TX, EVENTS, QUEUES };
 #define OWES_CREDIT (1u << 2)
 #define OWES_SHUTDOWN (1u << 3)
 #define OWES_NOTICE (1u << 5)
+#define OWES_CLOCK_SET (1u << 6)
+#define OWES_TIME (1u << 7)
 #define OWES_INPUT (1u << 4) /* not a packet: the host has data and a receive buffer was missing */
 
 enum connection_kind {

@@ -2,6 +2,10 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <time.h>
+
+#include "common/agent_protocol.h"
+#include "common/clock.h"
 
 #define INPUT_ROUNDS 4 /* reads in a row from one descriptor before the others get their turn */
 
@@ -180,11 +184,11 @@ void connection_pump_input(struct vsock_connection *connection)
 /* --- what is owed ------------------------------------------------------------------------------------------------ */
 
 /* False when there is no receive buffer. One that has no room for it, or an agent that does not read, goes without. */
-static bool send_notice(struct vsock_connection *connection)
+static bool send_notice(struct vsock_connection *connection, const struct agent_notice *notice)
 {
 	struct vsock *vsock = connection->vsock;
 	struct virtio_vsock_hdr header;
-	uint32_t size = sizeof(vsock->notice);
+	uint32_t size = sizeof(*notice);
 
 	if (!rx_gather(vsock, 1))
 		return false;
@@ -193,9 +197,40 @@ static bool send_notice(struct vsock_connection *connection)
 	header = connection_header(connection, VIRTIO_VSOCK_OP_RW);
 	header.len = htole32(size);
 	chain_seek_write(rx_at(vsock, 0), HEADER_SIZE);
-	chain_write(rx_at(vsock, 0), &vsock->notice, size);
+	chain_write(rx_at(vsock, 0), notice, size);
 	connection->credit.sent += size;
 	rx_push(vsock, &header, size);
+	return true;
+}
+
+static struct agent_notice make_notice(const struct vsock *vsock, unsigned what)
+{
+	uint64_t time;
+
+	if (what == OWES_NOTICE)
+		return vsock->notice;
+	if (what == OWES_CLOCK_SET)
+		return (struct agent_notice){.kind = htole32(AGENT_NOTICE_CLOCK_SET)};
+	time = (uint64_t)clock_ns(CLOCK_REALTIME);
+	return (struct agent_notice){htole32(AGENT_NOTICE_TIME), htole32((uint32_t)time),
+				     htole32((uint32_t)(time >> 32))};
+}
+
+/* False when receive buffers ran out. */
+static bool pay_notices(struct vsock_connection *connection)
+{
+	static const unsigned notices[] = {OWES_NOTICE, OWES_CLOCK_SET, OWES_TIME};
+
+	for (size_t i = 0; i < sizeof(notices) / sizeof(notices[0]); i++) {
+		struct agent_notice notice;
+
+		if (!(connection->owes & notices[i]))
+			continue;
+		notice = make_notice(connection->vsock, notices[i]);
+		if (!send_notice(connection, &notice))
+			return false;
+		connection->owes &= ~notices[i];
+	}
 	return true;
 }
 
@@ -220,12 +255,7 @@ static bool pay(struct vsock_connection *connection)
 			return false;
 		connection->owes &= ~packets[i].bit;
 	}
-	if (connection->owes & OWES_NOTICE) {
-		if (!send_notice(connection))
-			return false;
-		connection->owes &= ~OWES_NOTICE;
-	}
-	return true;
+	return pay_notices(connection);
 }
 
 static void send_resets(struct vsock *vsock)

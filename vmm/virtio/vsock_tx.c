@@ -97,6 +97,12 @@ static bool take_report(struct vsock *vsock, const struct agent_report *report)
 		vsock->exiting = true;
 		vsock->exit_status = value;
 		return true;
+	case AGENT_REPORT_TIME:
+		/* However often it asks, one answer is owed. */
+		if (!vsock->ready)
+			break;
+		connection_owe(vsock->report, OWES_TIME);
+		return true;
 	}
 	vsock_fail(vsock, VSOCK_AGENT_BAD_REPORT);
 	return false;
