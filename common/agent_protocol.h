@@ -34,7 +34,7 @@
  *           jt 2, jf 2, k 8), and SECCOMP_FILTER_FLAG_*; it must be there when the spec asks for a filter.
  *
  *           Further members, all of which may be absent: "machine": true, its end is the machine's: all others are
- *           killed then, and EXIT is reported. "tied": true, it is killed when the
+ *           killed then, and EXIT is reported. "reportOom": true: AGENT_REPORT_OOM. "tied": true, it is killed when the
  * connection that this order came over ends. "namespaces": {"pid"|"network"|"ipc"|"uts": ID|null}, which of its
  *           namespaces are those of another container, which must live; the spec's own list says the rest.
  *
@@ -119,6 +119,9 @@ enum agent_report_kind {
 	AGENT_REPORT_READY = 1, /* value: protocol version, AGENT_PROTOCOL_VERSION */
 	AGENT_REPORT_EXIT = 2,	/* value: exit status 0 to 255; 128 + n for a process that signal n ended */
 	AGENT_REPORT_TIME = 3,	/* asks for AGENT_NOTICE_TIME; after READY, one question at a time; value: 0 */
+	/* The kernel has killed a process of the machine's container for want of memory; after READY, before EXIT, when
+	 * "reportOom" was asked for. value: 0. */
+	AGENT_REPORT_OOM = 4,
 };
 
 /* From the VMM to the agent, over the same connection, little-endian. */

@@ -299,6 +299,10 @@ static void finish_creating(struct container *container)
 		child_fail(&container->init, &err);
 		return;
 	}
+	if (container->plan->reports_oom && oom_report(&container->oom, container->cgroup, &err) < 0) {
+		child_fail(&container->init, &err);
+		return;
+	}
 	container->state = CREATED;
 	container->stands_for_machine = container->plan->stands_for_machine;
 	more = json_pack("{s:i}", "pid", (int)container->init.pid);

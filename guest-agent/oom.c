@@ -6,6 +6,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "guest-agent/boot.h"
 #include "guest-agent/figures.h"
 
 static void answer_all(struct oom_watch *oom, bool ended)
@@ -14,6 +15,16 @@ static void answer_all(struct oom_watch *oom, bool ended)
 		if (oom->answers[i].connection)
 			answer_ok(&oom->answers[i],
 				  json_pack("{s:I, s:b}", "oomKills", (json_int_t)oom->seen, "ended", ended));
+}
+
+/* A report connection that is broken is the machine's end, which others see to. */
+static void report_kill(struct oom_watch *oom)
+{
+	struct error err;
+
+	if (oom->reports && oom->seen > 0)
+		boot_report(AGENT_REPORT_OOM, 0, &err);
+	oom->reports = oom->reports && oom->seen == 0;
 }
 
 static void events_changed(struct watch *watch, uint32_t events)
@@ -29,6 +40,7 @@ static void events_changed(struct watch *watch, uint32_t events)
 	if (kills <= oom->seen)
 		return;
 	oom->seen = kills;
+	report_kill(oom);
 	answer_all(oom, false);
 }
 
@@ -49,6 +61,14 @@ static int begin(struct oom_watch *oom, int cgroup, struct error *err)
 		oom->watch.fd = -1;
 		return -1;
 	}
+	return 0;
+}
+
+int oom_report(struct oom_watch *oom, int cgroup, struct error *err)
+{
+	if (begin(oom, cgroup, err) < 0)
+		return -1;
+	oom->reports = true;
 	return 0;
 }
 
@@ -75,6 +95,7 @@ void oom_container_ended(struct oom_watch *oom)
 	if (oom->watch.fd < 0)
 		return;
 	oom->seen = figures_oom_kills(oom->cgroup);
+	report_kill(oom);
 	answer_all(oom, true);
 }
 

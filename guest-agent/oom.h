@@ -16,6 +16,7 @@
 struct oom_watch {
 	struct watch watch; /* memory.events; its descriptor is owned */
 	int cgroup;	    /* not owned */
+	bool reports;	    /* the first kill goes to the VMM, once */
 	uint64_t seen;
 	struct answer answers[OOM_WAITERS];
 };
@@ -24,6 +25,9 @@ struct oom_watch {
 	{                                                                                                              \
 		.watch = {.fd = -1 }                                                                                   \
 	}
+
+/* The first kill is reported to the VMM, before the container's end is. */
+int oom_report(struct oom_watch *oom, int cgroup, struct error *err);
 
 /* Answers when more than `known` kills have happened: {"oomKills": N, "ended": false}. EBUSY: too many wait. */
 int oom_wait(struct oom_watch *oom, int cgroup, uint64_t known, struct answer *answer, struct error *err);

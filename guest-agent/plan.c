@@ -288,6 +288,7 @@ static int read_order(struct plan *plan, const json_t *order, struct error *err)
 		return error_set(err, EINVAL, "create: rootfs.export is missing");
 	plan->read_only = json_is_true(json_object_get(json_object_get(spec, "root"), "readonly"));
 	plan->stands_for_machine = json_is_true(json_object_get(order, "machine"));
+	plan->reports_oom = json_is_true(json_object_get(order, "reportOom"));
 	plan->tied = json_is_true(json_object_get(order, "tied"));
 	plan->hostname = name_or_null(spec, "hostname");
 	plan->domainname = name_or_null(spec, "domainname");

@@ -138,6 +138,8 @@ static void write_order(FILE *out, const struct create_order *order)
 	clock_gettime(CLOCK_REALTIME, &now);
 	fprintf(out, "{\"order\":\"create\",\"id\":\"%s\",\"machine\":%s,\"tied\":%s,\"time\":%lld%09ld,", order->id,
 		order->machine ? "true" : "false", order->tied ? "true" : "false", (long long)now.tv_sec, now.tv_nsec);
+	if (order->reports_oom)
+		fputs("\"reportOom\":true,", out);
 	write_exports(out, order->exports);
 	write_disks(out, order->disks);
 	write_ports(out, order->ports, &order->window);

@@ -142,6 +142,12 @@ static int make_cgroup(struct materials *materials, struct launch *launch, struc
 	return result;
 }
 
+/* Without a cgroup there is nobody who looks at its events. */
+static uint64_t oom_reach(const struct materials *materials)
+{
+	return materials->cgroup < 0 ? 0 : limits_oom_reach(&materials->limits, materials->size.memory);
+}
+
 static int start_machine(struct materials *materials, struct launch *launch, struct error *err)
 {
 	struct machine_plan plan = {
@@ -153,6 +159,7 @@ static int start_machine(struct materials *materials, struct launch *launch, str
 	    .control = materials->control,
 	    .fsd_control = materials->fsd_control,
 	    .cgroup = materials->cgroup,
+	    .oom = oom_reach(materials),
 	    .console = materials->console,
 	    .result = launch->result,
 	    .log = launch->log,
@@ -200,6 +207,7 @@ static int create_in_guest(const struct launch_options *options, const struct ma
 	struct create_order create = {.id = options->id,
 				      .bundle = materials->bundle_path,
 				      .machine = true,
+				      .reports_oom = oom_reach(materials) > 0,
 				      .exports = &materials->exports,
 				      .disks = &materials->disks,
 				      .filter = &filter,

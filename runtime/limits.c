@@ -142,6 +142,20 @@ int64_t limits_memory_low(const struct limits *limits, uint64_t machine_memory)
 										     : limits->reservation + overhead;
 }
 
+#define OOM_REACH_MAX (1ull << 30)
+#define OOM_REACH_SLACK (32ull << 20)
+
+uint64_t limits_oom_reach(const struct limits *limits, uint64_t machine_memory)
+{
+	uint64_t reach = MACHINE_OVERHEAD(machine_memory) + OOM_REACH_SLACK;
+
+	if (limits->memory <= 0)
+		return 0;
+	if (machine_memory > (uint64_t)limits->memory)
+		reach += machine_memory - (uint64_t)limits->memory;
+	return reach > OOM_REACH_MAX ? 0 : reach;
+}
+
 /* --- settings ---------------------------------------------------------------------------------------------------- */
 
 void settings_release(struct settings *settings)

@@ -48,6 +48,10 @@ unsigned limits_count_cpus(const char *list);
 int64_t limits_memory_max(const struct limits *limits, uint64_t machine_memory);
 int64_t limits_memory_low(const struct limits *limits, uint64_t machine_memory);
 
+/* How much more the cgroup holds at most when the container has used up its memory: what a process in it has to use
+ * until the cgroup's limit is reached too (vmm/oom.h). 0: there is no limit, or it is out of reach. */
+uint64_t limits_oom_reach(const struct limits *limits, uint64_t machine_memory);
+
 /* A file of the cgroup and what is written into it. */
 struct setting {
 	const char *file;

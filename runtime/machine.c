@@ -170,6 +170,10 @@ static int start_vmm(const struct machine_plan *plan, int fs, struct machine *ma
 	arguments_add(&arguments, "%llu", (unsigned long long)plan->size.memory);
 	arguments_add(&arguments, "--vcpus");
 	arguments_add(&arguments, "%u", plan->size.vcpus);
+	if (plan->oom) {
+		arguments_add(&arguments, "--oom");
+		arguments_add(&arguments, "%llu", (unsigned long long)plan->oom);
+	}
 	pass(&arguments, &descriptors, "--control", plan->control);
 	pass(&arguments, &descriptors, "--result", plan->result);
 	pass(&arguments, &descriptors, "--log", plan->log);

@@ -37,8 +37,10 @@ struct machine_plan {
 	int fsd_control;	       /* listening socket, common/fsd_control.h */
 	int result;		       /* regular file that the VMM's last word goes to */
 	int log;
-	int cgroup;  /* descriptor of the cgroup for both, or -1 */
-	int console; /* where the guest kernel's messages go, or -1 */
+	int cgroup;   /* descriptor of the cgroup for both, or -1 */
+	uint64_t oom; /* bytes within which that cgroup's limit is reached when the guest is out of memory; 0: it has
+			 none. See vmm/oom.h */
+	int console;  /* where the guest kernel's messages go, or -1 */
 };
 
 struct machine {

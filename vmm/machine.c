@@ -80,6 +80,9 @@ static void guest_reported(void *owner, enum vsock_event event, uint32_t value)
 	switch (event) {
 	case VSOCK_READY:
 		break;
+	case VSOCK_OOM:
+		oom_stand_in_use(machine->options->oom);
+		break;
 	case VSOCK_EXITED:
 		end(machine, MACHINE_EXITED, value, "exited");
 		break;

@@ -8,6 +8,7 @@
 
 #include "common/error.h"
 #include "vmm/jail.h"
+#include "vmm/oom.h"
 
 #define MACHINE_DISKS_MAX 24
 #define MACHINE_STREAMS_MAX 16
@@ -41,6 +42,7 @@ struct machine_options {
 	unsigned stream_count;
 	struct machine_stream streams[MACHINE_STREAMS_MAX];
 	struct jail_options jail;
+	struct oom_stand_in *oom; /* owned by the caller */
 };
 
 enum machine_end {

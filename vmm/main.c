@@ -28,6 +28,7 @@ struct options {
 	struct machine_options machine;
 	int result_fd, log_fd;
 	bool uid_given, gid_given;
+	uint64_t oom; /* bytes that the stand-in may use; 0: there is none */
 };
 
 static int parse_fd(const char *text, int *fd, struct error *err)
@@ -67,6 +68,11 @@ static int set_vcpus(struct options *options, char *value, struct error *err)
 		return -1;
 	options->machine.vcpu_count = (unsigned)count;
 	return 0;
+}
+
+static int set_oom(struct options *options, char *value, struct error *err)
+{
+	return parse_number(value, 1, MEMORY_MAX, &options->oom, err);
 }
 
 static int set_command_line(struct options *options, char *value, struct error *err)
@@ -170,6 +176,7 @@ static const struct vmm_option {
     {"vcpus", set_vcpus, 0, true, false},
     {"disk", add_disk, 0, false, true},
     {"stream", add_stream, 0, false, true},
+    {"oom", set_oom, 0, false, false},
     {"uid", set_uid, 0, false, false},
     {"gid", set_gid, 0, false, false},
 };
@@ -246,6 +253,7 @@ int main(int argc, char **argv)
 		{.kvm_fd = -1, .kernel_fd = -1, .initramfs_fd = -1, .control_fd = -1, .fs_fd = -1, .console_fd = -1},
 	};
 	struct machine_result result = {.end = MACHINE_FAILED};
+	struct oom_stand_in oom = OOM_STAND_IN_NONE;
 	struct error err;
 
 	prctl(PR_SET_NAME, "hull-vmm");
@@ -258,8 +266,12 @@ int main(int argc, char **argv)
 	if (parse_options(argc, argv, &options, &err) < 0)
 		memcpy(result.text, err.message, sizeof(result.text));
 	log_to(options.log_fd, "hull-vmm");
+	options.machine.oom = &oom;
+	if (result.text[0] == '\0' && options.oom && oom_stand_in_start(&oom, options.oom, &err) < 0)
+		snprintf(result.text, sizeof(result.text), "--oom: %.900s", err.message);
 	if (result.text[0] == '\0')
 		machine_run(&options.machine, &result);
+	oom_stand_in_wait(&oom);
 	/* Not exit(): vCPU threads are still running. */
 	_exit(report(&options, &result));
 }

@@ -108,7 +108,7 @@ edit() {
 leftovers() {
 	local pid
 	# One by one: pgrep finds nothing by a pattern of more than 15 characters. Zombies are their parents' business.
-	for pid in $(for name in hull hull-vmm hull-fsd hull-proxy hull-relay; do pgrep -x -r D,R,S,T "$name"; done); do
+	for pid in $(for name in hull hull-vmm hull-oom hull-fsd hull-proxy hull-relay; do pgrep -x -r D,R,S,T "$name"; done); do
 		echo "process $pid $(tr '\0' ' ' <"/proc/$pid/cmdline")"
 	done
 	find /run/hull -mindepth 1 2>/dev/null | sed 's/^/file /'

@@ -26,6 +26,7 @@ core=(
 	"spec_mounts 900"
 	"spec_systemd 600"
 	"hostcgroup 600"
+	"oom 400"
 	"clock 400"
 	"update 300"
 	"badinput 600"

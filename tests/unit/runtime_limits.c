@@ -80,6 +80,24 @@ static void test_memory(void **state)
 	expect_error("{\"memory\":{\"limit\":1.5}}", "linux.resources.memory.limit");
 }
 
+static uint64_t oom_reach(int64_t limit, uint64_t machine)
+{
+	const struct limits limits = {.memory = limit};
+
+	return limits_oom_reach(&limits, machine);
+}
+
+/* Enough to get from the container's limit to the cgroup's, and not without end. */
+static void test_oom_reach(void **state)
+{
+	(void)state;
+	assert_int_equal(oom_reach(0, 512 * MIB), 0);
+	assert_int_equal(oom_reach(-1, 512 * MIB), 0);
+	assert_true(oom_reach(20 * MIB, 100 * MIB) > 80 * MIB + MACHINE_OVERHEAD(100 * MIB));
+	assert_true(oom_reach(200 * MIB, 100 * MIB) > MACHINE_OVERHEAD(100 * MIB));
+	assert_int_equal(oom_reach(20 * MIB, 4096 * MIB), 0);
+}
+
 static void test_cpu(void **state)
 {
 	(void)state;
@@ -246,9 +264,10 @@ static void test_config_file(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_memory),   cmocka_unit_test(test_cpu),    cmocka_unit_test(test_lists),
-	    cmocka_unit_test(test_block_io), cmocka_unit_test(test_paths),  cmocka_unit_test(test_machine_size),
-	    cmocka_unit_test(test_scopes),   cmocka_unit_test(test_config), cmocka_unit_test(test_config_file),
+	    cmocka_unit_test(test_memory),	 cmocka_unit_test(test_oom_reach), cmocka_unit_test(test_cpu),
+	    cmocka_unit_test(test_lists),	 cmocka_unit_test(test_block_io),  cmocka_unit_test(test_paths),
+	    cmocka_unit_test(test_machine_size), cmocka_unit_test(test_scopes),	   cmocka_unit_test(test_config),
+	    cmocka_unit_test(test_config_file),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

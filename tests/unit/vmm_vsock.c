@@ -167,6 +167,21 @@ static void test_time_before_ready(void **state)
 	guest_free(&guest);
 }
 
+static void test_oom(void **state)
+{
+	struct guest guest;
+
+	(void)state;
+	guest_init(&guest, 16);
+	make_ready(&guest);
+	report(&guest, AGENT_REPORT_OOM, 0);
+	assert_int_equal(guest.event, VSOCK_OOM);
+	report(&guest, AGENT_REPORT_EXIT, 137);
+	assert_int_equal(guest.event, VSOCK_EXITED);
+	assert_int_equal(guest.events, 2);
+	guest_free(&guest);
+}
+
 /* A report in pieces, two in one packet. */
 static void test_report_split(void **state)
 {
@@ -612,6 +627,7 @@ int main(void)
 	    cmocka_unit_test(test_notice),
 	    cmocka_unit_test(test_time),
 	    cmocka_unit_test(test_time_before_ready),
+	    cmocka_unit_test(test_oom),
 	    cmocka_unit_test(test_report_split),
 	    cmocka_unit_test(test_report_without_doorbell),
 	    cmocka_unit_test(test_report_failures),

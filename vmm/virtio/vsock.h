@@ -26,6 +26,7 @@
 
 enum vsock_event {
 	VSOCK_READY = 1, /* the agent has reported READY; value is 0 */
+	VSOCK_OOM,	 /* the agent has reported that its kernel killed for want of memory */
 	VSOCK_EXITED,	 /* the agent has reported EXIT and the output is delivered; value is the status, 0 to 255 */
 	VSOCK_FAILED,	 /* the machine is of no use any more; value is an enum vsock_failure */
 };
@@ -66,7 +67,7 @@ void vsock_drain(struct virtio_device *device, struct vsock_drain *request, uint
 /* Gives up; harmless when done was called. */
 void vsock_drain_cancel(struct vsock_drain *request);
 
-/* Who hears of the events, each of which happens at most once; EXITED and FAILED exclude each other. The
+/* Who hears of the events, each of which but OOM happens at most once; EXITED and FAILED exclude each other. The
  * handler must not free the device. */
 void vsock_on_report(struct virtio_device *device, void (*handle)(void *owner, enum vsock_event event, uint32_t value),
 		     void *owner);

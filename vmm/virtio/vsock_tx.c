@@ -103,6 +103,12 @@ static bool take_report(struct vsock *vsock, const struct agent_report *report)
 			break;
 		connection_owe(vsock->report, OWES_TIME);
 		return true;
+	case AGENT_REPORT_OOM:
+		if (!vsock->ready)
+			break;
+		if (vsock->handle && !vsock->exiting)
+			vsock->handle(vsock->owner, VSOCK_OOM, 0);
+		return true;
 	}
 	vsock_fail(vsock, VSOCK_AGENT_BAD_REPORT);
 	return false;
