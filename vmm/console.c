@@ -55,3 +55,21 @@ void console_flush(struct console *console)
 		flush(console);
 	pthread_mutex_unlock(&console->lock);
 }
+
+/* The line that was begun has been seen by the host, but for its end. */
+void console_save(struct console *console, struct state_writer *writer)
+{
+	uint64_t divisor_latch = console->divisor_latch;
+
+	state_put(writer, &divisor_latch, sizeof(divisor_latch));
+}
+
+int console_restore(struct console *console, struct state_reader *reader, struct error *err)
+{
+	uint64_t divisor_latch;
+
+	if (state_take(reader, &divisor_latch, sizeof(divisor_latch), err) < 0)
+		return -1;
+	console->divisor_latch = divisor_latch != 0;
+	return state_end(reader, err);
+}

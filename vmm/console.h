@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "vmm/state.h"
+
 #define CONSOLE_PORT 0x3f8
 #define CONSOLE_PORTS 8
 
@@ -27,5 +29,7 @@ void console_init(struct console *console, int fd);
 bool console_has_port(const struct console *console, uint16_t port);
 uint8_t console_read(struct console *console, uint16_t port);
 void console_write(struct console *console, uint16_t port, uint8_t value);
+void console_save(struct console *console, struct state_writer *writer);
+int console_restore(struct console *console, struct state_reader *reader, struct error *err);
 /* Writes what is left of a line, unless a vCPU is stuck in a write. */
 void console_flush(struct console *console);

@@ -1,6 +1,7 @@
 #include "vmm/msix.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <linux/pci_regs.h>
 #include <string.h>
 
@@ -88,6 +89,30 @@ void msix_pending_read(const struct msix *msix, uint64_t offset, void *data, uns
 	memset(data, 0, size);
 	if (offset < sizeof(msix->pending) && size <= sizeof(msix->pending) - offset)
 		memcpy(data, (const uint8_t *)&msix->pending + offset, size);
+}
+
+void msix_save(const struct msix *msix, struct state_writer *writer)
+{
+	uint64_t count = msix->count;
+
+	state_put(writer, &count, sizeof(count));
+	state_put(writer, msix->entries, msix->count * sizeof(msix->entries[0]));
+	state_put(writer, &msix->pending, sizeof(msix->pending));
+}
+
+int msix_restore(struct msix *msix, struct state_reader *reader, struct error *err)
+{
+	uint64_t count;
+
+	if (state_take(reader, &count, sizeof(count), err) < 0)
+		return -1;
+	if (count != msix->count)
+		return error_set(err, EINVAL, "it has %u interrupt vectors, the state %llu", msix->count,
+				 (unsigned long long)count);
+	if (state_take(reader, msix->entries, msix->count * sizeof(msix->entries[0]), err) < 0)
+		return -1;
+	/* Bits beyond the last vector are never looked at. */
+	return state_take(reader, &msix->pending, sizeof(msix->pending), err);
 }
 
 static_assert(sizeof(struct msix_entry) == MSIX_ENTRY_SIZE, "the table is accessed as the guest sees it");

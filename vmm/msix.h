@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "vmm/pci.h"
+#include "vmm/state.h"
 
 #define MSIX_VECTORS_MAX 16
 #define MSIX_ENTRY_SIZE 16u
@@ -36,6 +37,10 @@ void msix_table_write(struct msix *msix, uint64_t offset, const void *data, unsi
 void msix_pending_read(const struct msix *msix, uint64_t offset, void *data, unsigned size);
 /* To be called from the function's config_written. */
 void msix_config_written(struct msix *msix);
+
+void msix_save(const struct msix *msix, struct state_writer *writer);
+/* Sends nothing: what was pending stays so until a mask is taken off, and what was sent is in the local APIC. */
+int msix_restore(struct msix *msix, struct state_reader *reader, struct error *err);
 
 /* Interrupts the guest, or remembers to when a mask is on. Vectors that do not exist are ignored. */
 void msix_signal(struct msix *msix, unsigned vector);

@@ -290,3 +290,44 @@ bool pci_memory_write(struct pci_bus *bus, uint64_t address, const void *data, u
 		place.function->operations->write(place.function, place.bar, place.offset, data, size);
 	return true;
 }
+
+/* --- save and restore ------------------------------------------------------------------------------------------------
+ */
+
+void pci_function_save(const struct pci_function *function, struct state_writer *writer)
+{
+	state_put(writer, function->config, sizeof(function->config));
+}
+
+int pci_function_restore(struct pci_function *function, struct state_reader *reader, struct error *err)
+{
+	uint8_t config[PCI_CONFIG_SIZE];
+
+	if (state_take(reader, config, sizeof(config), err) < 0)
+		return -1;
+	for (unsigned i = 0; i < PCI_CONFIG_SIZE; i++)
+		if ((config[i] ^ function->config[i]) & (uint8_t)~function->writable[i])
+			return error_set(err, EINVAL, "it is another device: byte %u of its configuration differs", i);
+	memcpy(function->config, config, sizeof(config));
+	report_moved_bars(function);
+	return 0;
+}
+
+void pci_bus_save(const struct pci_bus *bus, struct state_writer *writer)
+{
+	uint64_t address = bus->address;
+
+	state_put(writer, &address, sizeof(address));
+	pci_function_save(&bus->bridge, writer);
+}
+
+int pci_bus_restore(struct pci_bus *bus, struct state_reader *reader, struct error *err)
+{
+	uint64_t address;
+
+	if (state_take(reader, &address, sizeof(address), err) < 0 ||
+	    pci_function_restore(&bus->bridge, reader, err) < 0)
+		return -1;
+	bus->address = (uint32_t)address;
+	return state_end(reader, err);
+}

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "vmm/state.h"
 
 #define PCI_SLOTS 32
 #define PCI_BARS 6
@@ -95,6 +96,14 @@ bool pci_port_read(struct pci_bus *bus, uint16_t port, void *data, unsigned size
 bool pci_port_write(struct pci_bus *bus, uint16_t port, const void *data, unsigned size);
 bool pci_memory_read(struct pci_bus *bus, uint64_t address, void *data, unsigned size);
 bool pci_memory_write(struct pci_bus *bus, uint64_t address, const void *data, unsigned size);
+
+/* The bus's own registers, and those of the host bridge. */
+void pci_bus_save(const struct pci_bus *bus, struct state_writer *writer);
+int pci_bus_restore(struct pci_bus *bus, struct state_reader *reader, struct error *err);
+/* Configuration space, for the functions. What the guest cannot write has to be the same on both sides, or else the
+ * function is another one; a BAR that lies elsewhere is moved. */
+void pci_function_save(const struct pci_function *function, struct state_writer *writer);
+int pci_function_restore(struct pci_function *function, struct state_reader *reader, struct error *err);
 
 /* For the functions' own use: fields of configuration space. */
 uint16_t pci_get16(const struct pci_function *function, unsigned offset);

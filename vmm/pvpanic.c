@@ -41,3 +41,15 @@ int pvpanic_add(struct pvpanic *pvpanic, struct pci_bus *bus, struct error *err)
 	pci_add_bar(&pvpanic->function, 0, PVPANIC_SIZE, false);
 	return pci_add(bus, &pvpanic->function, err);
 }
+
+void pvpanic_save(const struct pvpanic *pvpanic, struct state_writer *writer)
+{
+	pci_function_save(&pvpanic->function, writer);
+}
+
+int pvpanic_restore(struct pvpanic *pvpanic, struct state_reader *reader, struct error *err)
+{
+	if (pci_function_restore(&pvpanic->function, reader, err) < 0)
+		return -1;
+	return state_end(reader, err);
+}

@@ -14,3 +14,5 @@ struct pvpanic {
 };
 
 int pvpanic_add(struct pvpanic *pvpanic, struct pci_bus *bus, struct error *err);
+void pvpanic_save(const struct pvpanic *pvpanic, struct state_writer *writer);
+int pvpanic_restore(struct pvpanic *pvpanic, struct state_reader *reader, struct error *err);

@@ -9,6 +9,7 @@
 #include <linux/virtio_pci.h>
 #include <linux/virtio_ring.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -166,15 +167,14 @@ static void run_loop(void)
 	loop_run(fixture.loop);
 }
 
-static int setup(void **state)
+static void make_machine(struct guest_memory *memory)
 {
 	const struct pci_host host = {
 	    .send_msi = send_msi, .add_doorbell = add_doorbell, .remove_doorbell = remove_doorbell};
 	struct error err;
 
-	(void)state;
 	memset(&fixture, 0, sizeof(fixture));
-	fixture.memory = guest_memory_new(MEMORY, &err);
+	fixture.memory = memory;
 	fixture.loop = loop_new(&err);
 	pci_bus_init(&fixture.bus, &host);
 	fixture.fake.device.operations = &operations;
@@ -183,6 +183,12 @@ static int setup(void **state)
 	assert_non_null(fixture.transport);
 	config_set(PCI_COMMAND, PCI_COMMAND_MEMORY, 2);
 	fixture.base = config_get(PCI_BASE_ADDRESS_0, 4) & ~0xfu;
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	make_machine(guest_memory_new(MEMORY, NULL));
 	return 0;
 }
 
@@ -569,16 +575,176 @@ static void test_config_access(void **state)
 	assert_int_equal(status(), DRIVER);
 }
 
+/* --- save and restore ----------------------------------------------------------------------------------------------
+ */
+
+/* One chain of one buffer at `slot`, taken and given back when it is to be. */
+static void use_queue(uint16_t slot, bool take)
+{
+	struct vring_desc descriptor = {.addr = 0x8000, .len = 16, .flags = VRING_DESC_F_WRITE};
+	struct queue *queue = &fixture.fake.device.queues[0];
+	uint16_t index = (uint16_t)(slot + 1), head = slot % 8;
+	static struct chain chain;
+
+	assert_true(guest_write(fixture.memory, DESCRIPTORS + 16u * head, &descriptor, sizeof(descriptor)));
+	assert_true(guest_write(fixture.memory, AVAILABLE + 4 + 2u * head, &head, 2));
+	assert_true(guest_write(fixture.memory, AVAILABLE + 2, &index, 2));
+	if (!take)
+		return;
+	assert_int_equal(queue_pop(queue, &chain), 1);
+	queue_push(queue, chain.head, 16);
+	virtio_device_signal(&fixture.fake.device, 0);
+}
+
+/* A new machine with the memory of the one before. */
+static void replace_machine(void)
+{
+	struct guest_memory *memory = fixture.memory;
+
+	virtio_pci_free(fixture.transport);
+	loop_free(fixture.loop);
+	make_machine(memory);
+}
+
+static struct state_writer saved_machine(void)
+{
+	struct state_writer writer = {0};
+
+	start();
+	for (uint16_t i = 0; i < 11; i++)
+		use_queue(i, true);
+	use_queue(11, false);
+	assert_int_equal(virtio_pci_quiesce(fixture.transport, NULL), 0);
+	virtio_pci_save(fixture.transport, &writer);
+	assert_int_equal(writer.failed, 0);
+	return writer;
+}
+
+static int restore(const uint8_t *data, size_t size, struct error *err)
+{
+	struct state_reader reader = {data, size};
+
+	return virtio_pci_restore(fixture.transport, &reader, err);
+}
+
+static void test_restore(void **state)
+{
+	struct state_writer writer = saved_machine();
+	struct queue *queue = &fixture.fake.device.queues[0];
+
+	(void)state;
+	replace_machine();
+	assert_int_equal(restore(writer.data, writer.size, NULL), 0);
+	state_writer_free(&writer);
+	assert_int_equal(status(), RUNNING);
+	assert_true(fixture.fake.device.active);
+	assert_int_equal(fixture.fake.device.features, offered_features());
+	assert_int_equal(queue->next_available, 11);
+	assert_int_equal(queue->next_used, 11);
+	assert_true(queue->ready && queue->event_index);
+	assert_false(fixture.fake.device.queues[1].ready);
+	/* What had not been taken rings; interrupts go to where the guest wants them. */
+	run_loop();
+	assert_int_equal(fixture.fake.notifications, 1);
+	fixture.messages = 0;
+	assert_true(guest_write(fixture.memory, AVAILABLE + 4 + 2 * 8, &(uint16_t){11}, 2)); /* the driver's wish */
+	use_queue(11, true);
+	assert_int_equal(fixture.messages, 1);
+	assert_int_equal(fixture.last_data, 101);
+	set_status(0);
+	assert_int_equal(fixture.fake.resets, 1);
+	start();
+	assert_int_equal(fixture.fake.activations, 1);
+}
+
+/* Shorter, longer, and with each bit another one: refused, or a device that works with what the guest has. */
+static void test_restore_damaged(void **state)
+{
+	struct state_writer writer = saved_machine();
+	size_t size = writer.size;
+
+	(void)state;
+	for (size_t length = 0; length < size; length++) {
+		uint8_t *copy = malloc(length);
+
+		memcpy(copy, writer.data, length);
+		replace_machine();
+		assert_int_equal(restore(copy, length, NULL), -1);
+		free(copy);
+	}
+	state_put(&writer, "beyond", 6);
+	replace_machine();
+	assert_int_equal(restore(writer.data, writer.size, NULL), -1);
+	for (size_t bit = 0; bit < 8 * size; bit += 3) {
+		writer.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
+		replace_machine();
+		restore(writer.data, size, NULL);
+		writer.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
+	}
+	state_writer_free(&writer);
+}
+
+static void test_restore_other_ring(void **state)
+{
+	struct state_writer writer = saved_machine();
+	uint16_t index = 12;
+	struct error err;
+
+	(void)state;
+	replace_machine();
+	assert_true(guest_write(fixture.memory, USED + 2, &index, 2));
+	assert_int_equal(restore(writer.data, writer.size, &err), -1);
+	assert_non_null(strstr(err.message, "fake: a queue stands at 11"));
+	state_writer_free(&writer);
+}
+
+static void test_put_back(void **state)
+{
+	static struct chain chain;
+	struct queue *queue;
+
+	(void)state;
+	start();
+	queue = &fixture.fake.device.queues[0];
+	for (uint16_t i = 0; i < 3; i++)
+		use_queue(i, i == 0);
+	assert_int_equal(queue_pop(queue, &chain), 1);
+	assert_int_equal(queue_pop(queue, &chain), 1);
+	assert_int_equal(virtio_pci_quiesce(fixture.transport, NULL), -1);
+	assert_false(queue_has_more(queue));
+	queue_put_back(queue, 2);
+	assert_int_equal(virtio_pci_quiesce(fixture.transport, NULL), 0);
+	assert_int_equal(queue->next_available, 1);
+	assert_true(queue_has_more(queue));
+	assert_int_equal(queue_pop(queue, &chain), 1);
+	assert_int_equal(chain.head, 1);
+	/* More than were taken. */
+	queue_put_back(queue, 2);
+	assert_true(queue->broken);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(test_start),	      TEST(test_features),	   TEST(test_frozen),
-	    TEST(test_bad_queues),    TEST(test_activation_fails), TEST(test_device_fails),
-	    TEST(test_absent_queue),  TEST(test_vectors),	   TEST(test_doorbells),
-	    TEST(test_interrupts),    TEST(test_device_config),	   TEST(test_odd_accesses),
+	    TEST(test_start),
+	    TEST(test_features),
+	    TEST(test_frozen),
+	    TEST(test_bad_queues),
+	    TEST(test_activation_fails),
+	    TEST(test_device_fails),
+	    TEST(test_absent_queue),
+	    TEST(test_vectors),
+	    TEST(test_doorbells),
+	    TEST(test_interrupts),
+	    TEST(test_device_config),
+	    TEST(test_odd_accesses),
 	    TEST(test_config_access),
+	    TEST(test_restore),
+	    TEST(test_restore_damaged),
+	    TEST(test_put_back),
+	    TEST(test_restore_other_ring),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -619,9 +619,172 @@ static void test_registration(void **state)
 	guest_free(&guest);
 }
 
+/* --- save and restore ----------------------------------------------------------------------------------------------
+ */
+
+static void expect_refused(struct guest *guest, const char *reason)
+{
+	struct error err;
+
+	assert_int_equal(guest->device->operations->quiesce(guest->device, &err), -1);
+	if (!strstr(err.message, reason))
+		fail_msg("`%s` does not say `%s`", err.message, reason);
+}
+
+/* Only the agent's report may be open, and only while nothing is wrong with it. */
+static void test_quiesce(void **state)
+{
+	struct guest guest;
+	int fds[2];
+
+	(void)state;
+	guest_init(&guest, 16);
+	expect_refused(&guest, "not ready");
+	make_ready(&guest);
+	assert_int_equal(guest.device->operations->quiesce(guest.device, NULL), 0);
+	assert_int_equal(guest.device->queues[RX].in_flight_count, 0);
+	assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
+	connect_stream(&guest, 1040, fds[1], VMM_STREAM_OUT);
+	expect_refused(&guest, "connection");
+	control(&guest, 6000, 1040, VIRTIO_VSOCK_OP_RST, 0);
+	assert_int_equal(guest.device->operations->quiesce(guest.device, NULL), 0);
+	report(&guest, AGENT_REPORT_EXIT, 3);
+	expect_refused(&guest, "end");
+	close(fds[0]);
+	guest_free(&guest);
+}
+
+static void set_flag(struct vsock_drain *drain)
+{
+	*(bool *)drain->owner = true;
+}
+
+static void test_drain_all(void **state)
+{
+	struct guest guest;
+	bool done = false;
+	struct vsock_drain drain = {.done = set_flag, .owner = &done};
+	int fds[2];
+
+	(void)state;
+	guest_init(&guest, 16);
+	make_ready(&guest);
+	assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
+	connect_stream(&guest, 1040, fds[1], VMM_STREAM_OUT);
+	vsock_drain(guest.device, &drain, VSOCK_ANY_PORT);
+	driver_run(&guest.driver, 5);
+	assert_false(done);
+	control(&guest, 6000, 1040, VIRTIO_VSOCK_OP_RST, 0);
+	driver_run(&guest.driver, 5);
+	assert_true(done);
+	close(fds[0]);
+	guest_free(&guest);
+}
+
+/* Another device in the place of the first, which goes on with the guest's rings. */
+static void replace_device(struct guest *guest)
+{
+	struct state_writer writer = {0};
+	struct state_reader reader;
+	struct virtio_device *old = guest->device, *new = vsock_new(CID, guest->driver.loop, NULL);
+
+	assert_int_equal(old->operations->quiesce(old, NULL), 0);
+	for (unsigned i = 0; i < old->operations->queue_count; i++)
+		queue_save(&old->queues[i], &writer);
+	old->operations->save(old, &writer);
+	reader = (struct state_reader){writer.data, writer.size};
+	for (unsigned i = 0; i < new->operations->queue_count; i++) {
+		new->queues[i] = (struct queue){.size = old->queues[i].size,
+						.descriptors = old->queues[i].descriptors,
+						.available = old->queues[i].available,
+						.used = old->queues[i].used,
+						.event_index = old->queues[i].event_index};
+		assert_int_equal(queue_start(&new->queues[i], guest->driver.memory), 0);
+		assert_int_equal(queue_restore(&new->queues[i], &reader, NULL), 0);
+	}
+	new->active = true;
+	guest->ready = false;
+	vsock_on_report(new, heard, guest);
+	assert_int_equal(new->operations->restore(new, &reader, NULL), 0);
+	assert_int_equal(state_end(&reader, NULL), 0);
+	state_writer_free(&writer);
+	old->operations->free(old);
+	guest->device = guest->driver.device = new;
+	driver_run(&guest->driver, 5);
+	assert_true(guest->ready);
+}
+
+/* The guest sees no difference: its report connection goes on, byte by byte, and so do both directions of new ones. */
+static void test_restore(void **state)
+{
+	struct guest guest;
+	struct packet packet;
+	char text[8];
+	int fds[2];
+
+	(void)state;
+	guest_init(&guest, 16);
+	make_ready(&guest);
+	vsock_notify_agent(guest.device, AGENT_NOTICE_WINDOW, 1040, 7);
+	expect(&guest, &packet, VIRTIO_VSOCK_OP_RW);
+	for (int round = 0; round < 3; round++) {
+		replace_device(&guest);
+		assert_int_equal(vsock_status(guest.device), VMM_STATUS_READY);
+		vsock_notify_agent(guest.device, AGENT_NOTICE_WINDOW, 1040, 8);
+		expect(&guest, &packet, VIRTIO_VSOCK_OP_RW);
+		assert_int_equal(packet.header.dst_port, 5000);
+		assert_int_equal(packet.header.fwd_cnt, sizeof(struct agent_report));
+		assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
+		connect_stream(&guest, 1040, fds[1], VMM_STREAM_OUT);
+		send_data(&guest, 6000, 1040, "hello", 5);
+		driver_run(&guest.driver, 5);
+		assert_int_equal(read_some(fds[0], text, sizeof(text)), 5);
+		control(&guest, 6000, 1040, VIRTIO_VSOCK_OP_SHUTDOWN, BOTH);
+		expect(&guest, &packet, VIRTIO_VSOCK_OP_RST);
+		close(fds[0]);
+	}
+	/* A second agent is none. */
+	control(&guest, 5001, AGENT_REPORT_PORT, VIRTIO_VSOCK_OP_REQUEST, 0);
+	expect(&guest, &packet, VIRTIO_VSOCK_OP_RST);
+	report(&guest, AGENT_REPORT_EXIT, 3);
+	driver_run(&guest.driver, 5);
+	assert_int_equal(guest.event, VSOCK_EXITED);
+	assert_int_equal(guest.value, 3);
+	guest_free(&guest);
+}
+
+static void test_restore_refused(void **state)
+{
+	struct guest guest;
+	struct state_writer writer = {0};
+	struct state_reader reader;
+	struct virtio_device *other = NULL;
+	struct error err;
+
+	(void)state;
+	guest_init(&guest, 16);
+	make_ready(&guest);
+	assert_int_equal(guest.device->operations->quiesce(guest.device, NULL), 0);
+	guest.device->operations->save(guest.device, &writer);
+	other = vsock_new(CID + 1, guest.driver.loop, NULL);
+	other->active = true;
+	reader = (struct state_reader){writer.data, writer.size};
+	assert_int_equal(other->operations->restore(other, &reader, &err), -1);
+	assert_non_null(strstr(err.message, "CID"));
+	reader = (struct state_reader){writer.data, writer.size - 1};
+	assert_int_equal(other->operations->restore(other, &reader, NULL), -1);
+	other->operations->free(other);
+	state_writer_free(&writer);
+	guest_free(&guest);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_quiesce),
+	    cmocka_unit_test(test_drain_all),
+	    cmocka_unit_test(test_restore),
+	    cmocka_unit_test(test_restore_refused),
 	    cmocka_unit_test(test_config),
 	    cmocka_unit_test(test_report),
 	    cmocka_unit_test(test_notice),

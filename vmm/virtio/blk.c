@@ -482,6 +482,59 @@ static void blk_reset(struct virtio_device *device)
 	loop_timer_cancel(device->loop, &blk->again);
 }
 
+/* What was taken from the ring is brought to its end. */
+static int blk_quiesce(struct virtio_device *device, struct error *err)
+{
+	struct blk *blk = blk_of(device);
+
+	(void)err;
+	while (blk->in_flight) {
+		struct io_uring_cqe *cqe;
+
+		io_uring_submit(&blk->ring);
+		if (io_uring_wait_cqe(&blk->ring, &cqe) == 0)
+			reap(blk);
+	}
+	if (blk->pushed)
+		virtio_device_signal(device, 0);
+	blk->pushed = false;
+	return 0;
+}
+
+/* What the guest believes of its disk: the same has to be there again. */
+struct saved_blk {
+	uint64_t capacity;
+	uint64_t readonly;
+	char serial[BLK_SERIAL_MAX];
+	uint32_t filling;
+};
+
+static void describe(const struct blk *blk, struct saved_blk *saved)
+{
+	*saved = (struct saved_blk){.capacity = blk->capacity, .readonly = blk->readonly};
+	memcpy(saved->serial, blk->serial, sizeof(saved->serial));
+}
+
+static void blk_save(const struct virtio_device *device, struct state_writer *writer)
+{
+	struct saved_blk saved;
+
+	describe((const struct blk *)device, &saved);
+	state_put(writer, &saved, sizeof(saved));
+}
+
+static int blk_restore(struct virtio_device *device, struct state_reader *reader, struct error *err)
+{
+	struct saved_blk saved, own;
+
+	describe(blk_of(device), &own);
+	if (state_take(reader, &saved, sizeof(saved), err) < 0)
+		return -1;
+	if (memcmp(&saved, &own, sizeof(own)) != 0)
+		return error_set(err, EINVAL, "the disk has another size, serial number or mode of access");
+	return 0;
+}
+
 static void blk_notify(struct virtio_device *device, unsigned queue)
 {
 	(void)queue;
@@ -514,6 +567,9 @@ static const struct virtio_device_operations blk_operations = {
     .reset = blk_reset,
     .notify = blk_notify,
     .free = blk_free,
+    .quiesce = blk_quiesce,
+    .save = blk_save,
+    .restore = blk_restore,
 };
 
 /* --- construction ------------------------------------------------------------------------------------------------- */

@@ -11,6 +11,7 @@
 #include "common/error.h"
 #include "vmm/loop.h"
 #include "vmm/memory.h"
+#include "vmm/state.h"
 #include "vmm/virtio/queue.h"
 
 #define VIRTIO_QUEUES_MAX 8
@@ -38,6 +39,14 @@ struct virtio_device_operations {
 	/* The doorbell of a queue: new chains may be there. */
 	void (*notify)(struct virtio_device *device, unsigned queue);
 	void (*free)(struct virtio_device *device);
+
+	/* The vCPUs stand still and the machine is to be saved: afterwards no chain is in flight and nothing is owed to
+	 * the guest. Fails, with the reason, when that cannot be. NULL: that is always so. */
+	int (*quiesce)(struct virtio_device *device, struct error *err);
+	/* The device's own state, beyond features and queues; NULL: there is none. Restored values are checked like
+	 * what a guest writes. */
+	void (*save)(const struct virtio_device *device, struct state_writer *writer);
+	int (*restore)(struct virtio_device *device, struct state_reader *reader, struct error *err);
 };
 
 /* Embedded as the first member in each device's own struct. */

@@ -77,7 +77,8 @@ struct fs {
 	struct loop_timer again; /* more to do after a batch */
 	void (*ended)(void *owner);
 	void *owner;
-	bool dead; /* the file server has gone */
+	bool dead;    /* the file server has gone */
+	bool mounted; /* the guest has begun a session, of which the file server holds a part */
 
 	/* By handle: descriptor + 1, and READS_ONLY; 0: none. Address space for all, reserved at the start. */
 	uint32_t *descriptors;
@@ -420,6 +421,7 @@ static bool serve_here(struct fs *fs, struct fs_request *request)
 		return false;
 	case FUSE_INIT:
 	case FUSE_DESTROY:
+		fs->mounted = request->header.opcode == FUSE_INIT;
 		/* The file server forgets all handles. */
 		descriptor_close_all(fs);
 		return false;
@@ -729,6 +731,20 @@ static void fs_reset(struct virtio_device *device)
 	descriptor_close_all(fs);
 	loop_timer_cancel(fs->base.loop, &fs->again);
 	memset(fs->pushed, 0, sizeof(fs->pushed));
+	fs->mounted = false;
+}
+
+/* A file server of the restored machine would know nothing of the files that this guest has open. */
+static int fs_quiesce(struct virtio_device *device, struct error *err)
+{
+	struct fs *fs = fs_of(device);
+
+	if (fs->mounted)
+		return error_set(err, EBUSY, "the guest has mounted its file system");
+	if (fs->free_count != REQUESTS_MAX)
+		return error_set(err, EBUSY, "requests wait for the file server");
+	signal_guest(fs);
+	return 0;
 }
 
 static void fs_notify(struct virtio_device *device, unsigned queue)
@@ -760,6 +776,7 @@ static const struct virtio_device_operations operations = {
     .reset = fs_reset,
     .notify = fs_notify,
     .free = fs_free,
+    .quiesce = fs_quiesce,
 };
 
 /* Each file that is open in the guest is a descriptor here. */

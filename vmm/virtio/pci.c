@@ -625,6 +625,143 @@ static void config_written(struct pci_function *function, unsigned offset, unsig
 			  window.length);
 }
 
+/* --- save and restore ------------------------------------------------------------------------------------------------
+ */
+
+int virtio_pci_quiesce(struct virtio_pci *transport, struct error *err)
+{
+	struct virtio_device *device = transport->device;
+
+	if (transport->registers.status & VIRTIO_CONFIG_S_NEEDS_RESET)
+		return error_set(err, EIO, "%s: the guest has broken the device", device->operations->name);
+	if (device->operations->quiesce && device->operations->quiesce(device, err) < 0)
+		return error_prefix(err, "%s", device->operations->name);
+	for (unsigned i = 0; i < queue_count(transport); i++)
+		if (device->queues[i].broken || device->queues[i].in_flight_count > 0)
+			return error_set(err, EBUSY, "%s: queue %u is at work", device->operations->name, i);
+	return 0;
+}
+
+struct saved_queue_registers {
+	uint64_t descriptors, available, used;
+	uint16_t size, vector, enabled, filling;
+};
+
+struct saved_transport {
+	uint64_t driver_features;
+	uint32_t device_feature_select, driver_feature_select;
+	uint16_t config_vector, queue_select;
+	uint8_t status, generation, isr, filling;
+};
+
+static void save_queue(const struct virtio_pci *transport, unsigned index, struct state_writer *writer)
+{
+	const struct queue_registers *registers = &transport->registers.queues[index];
+	struct saved_queue_registers saved = {.descriptors = registers->descriptors,
+					      .available = registers->available,
+					      .used = registers->used,
+					      .size = registers->size,
+					      .vector = registers->vector,
+					      .enabled = registers->enabled};
+
+	state_put(writer, &saved, sizeof(saved));
+	queue_save(&transport->device->queues[index], writer);
+}
+
+void virtio_pci_save(const struct virtio_pci *transport, struct state_writer *writer)
+{
+	const struct registers *registers = &transport->registers;
+	const struct virtio_device *device = transport->device;
+	struct saved_transport saved = {.driver_features = registers->driver_features,
+					.device_feature_select = registers->device_feature_select,
+					.driver_feature_select = registers->driver_feature_select,
+					.config_vector = registers->config_vector,
+					.queue_select = registers->queue_select,
+					.status = registers->status,
+					.generation = registers->generation,
+					.isr = registers->isr};
+
+	pci_function_save(&transport->function, writer);
+	msix_save(&transport->msix, writer);
+	state_put(writer, &saved, sizeof(saved));
+	for (unsigned i = 0; i < queue_count(transport); i++)
+		save_queue(transport, i, writer);
+	if (device->operations->save)
+		device->operations->save(device, writer);
+}
+
+/* As the driver would have brought it there: what it may not set, it does not get. */
+static int restore_registers(struct virtio_pci *transport, const struct saved_transport *saved, struct error *err)
+{
+	struct registers *registers = &transport->registers;
+
+	if (saved->status & ~STATUS_KNOWN)
+		return error_set(err, EINVAL, "impossible device status 0x%x", saved->status);
+	registers->driver_features = saved->driver_features;
+	registers->device_feature_select = saved->device_feature_select;
+	registers->driver_feature_select = saved->driver_feature_select;
+	registers->config_vector = checked_vector(transport, saved->config_vector);
+	registers->queue_select = saved->queue_select;
+	registers->generation = saved->generation;
+	registers->isr = saved->isr;
+	registers->status = saved->status;
+	if ((saved->status & VIRTIO_CONFIG_S_FEATURES_OK) && !accept_features(transport))
+		return error_set(err, EINVAL, "features 0x%llx, which are not offered here",
+				 (unsigned long long)saved->driver_features);
+	if ((saved->status & VIRTIO_CONFIG_S_DRIVER_OK) && !(saved->status & VIRTIO_CONFIG_S_FEATURES_OK))
+		return error_set(err, EINVAL, "impossible device status 0x%x", saved->status);
+	return 0;
+}
+
+static int restore_queue(struct virtio_pci *transport, unsigned index, struct state_reader *reader, struct error *err)
+{
+	struct queue_registers *registers = &transport->registers.queues[index];
+	struct queue *queue = &transport->device->queues[index];
+	struct saved_queue_registers saved;
+
+	if (state_take(reader, &saved, sizeof(saved), err) < 0)
+		return -1;
+	*registers = (struct queue_registers){.size = saved.size,
+					      .vector = checked_vector(transport, saved.vector),
+					      .enabled = saved.enabled == 1,
+					      .descriptors = saved.descriptors,
+					      .available = saved.available,
+					      .used = saved.used};
+	if ((transport->registers.status & VIRTIO_CONFIG_S_DRIVER_OK) && !start_queue(transport, index))
+		return error_set(err, EINVAL, "queue %u of impossible size or address", index);
+	return queue_restore(queue, reader, err);
+}
+
+static int restore(struct virtio_pci *transport, struct state_reader *reader, struct error *err)
+{
+	struct virtio_device *device = transport->device;
+	struct saved_transport saved;
+
+	if (pci_function_restore(&transport->function, reader, err) < 0 ||
+	    msix_restore(&transport->msix, reader, err) < 0 || state_take(reader, &saved, sizeof(saved), err) < 0 ||
+	    restore_registers(transport, &saved, err) < 0)
+		return -1;
+	for (unsigned i = 0; i < queue_count(transport); i++)
+		if (restore_queue(transport, i, reader, err) < 0)
+			return -1;
+	device->active = transport->activated = saved.status & VIRTIO_CONFIG_S_DRIVER_OK;
+	if (device->operations->restore && device->operations->restore(device, reader, err) < 0)
+		return -1;
+	return state_end(reader, err);
+}
+
+int virtio_pci_restore(struct virtio_pci *transport, struct state_reader *reader, struct error *err)
+{
+	const struct virtio_device *device = transport->device;
+
+	if (restore(transport, reader, err) < 0)
+		return error_prefix(err, "%s", device->operations->name);
+	for (unsigned i = 0; i < queue_count(transport); i++)
+		if (queue_has_more(&device->queues[i]))
+			ring(transport, (uint64_t)i * VIRTIO_PCI_NOTIFY_STEP);
+	return 0;
+}
+
 /* --- making it -------------------------------------------------------------------------------------------------------
  */
 

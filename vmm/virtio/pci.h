@@ -10,6 +10,7 @@
 #include "vmm/loop.h"
 #include "vmm/memory.h"
 #include "vmm/pci.h"
+#include "vmm/state.h"
 #include "vmm/virtio/device.h"
 
 /* Layout of BAR 0. */
@@ -29,5 +30,12 @@ struct virtio_pci;
  * Returns NULL on failure. */
 struct virtio_pci *virtio_pci_add(struct pci_bus *bus, struct virtio_device *device, const struct guest_memory *memory,
 				  struct loop *loop, struct error *err);
+/* The device's and the transport's part of a machine that is saved and restored, all with the loop's lock held and no
+ * vCPU running. Quiesce comes before save. Restore is for a device that was just added; it rings the doorbell of each
+ * queue in which something waits. */
+int virtio_pci_quiesce(struct virtio_pci *transport, struct error *err);
+void virtio_pci_save(const struct virtio_pci *transport, struct state_writer *writer);
+int virtio_pci_restore(struct virtio_pci *transport, struct state_reader *reader, struct error *err);
+
 /* After the loop has ended. */
 void virtio_pci_free(struct virtio_pci *transport);

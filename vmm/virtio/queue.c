@@ -290,6 +290,69 @@ void queue_notifications(struct queue *queue, bool enable)
 	/* With event indices silence needs no word: the index that was asked for stays behind. */
 }
 
+/* --- save and restore ------------------------------------------------------------------------------------------------
+ */
+
+void queue_put_back(struct queue *queue, unsigned count)
+{
+	for (; count > 0 && queue->ready && !queue->broken; count--) {
+		uint16_t head = load(
+		    queue, queue->available + AVAILABLE_ENTRIES + 2ull * (--queue->next_available & (queue->size - 1u)),
+		    __ATOMIC_RELAXED);
+
+		/* A guest that has changed the entry meanwhile has broken its own ring. */
+		if (head >= queue->size || !is_in_flight(queue, head)) {
+			broken(queue);
+			return;
+		}
+		queue->in_flight[head / 64] &= ~(1ull << (head % 64));
+		queue->in_flight_count--;
+	}
+}
+
+bool queue_has_more(const struct queue *queue)
+{
+	return queue->ready && !queue->broken &&
+	       load(queue, queue->available + INDEX, __ATOMIC_ACQUIRE) != queue->next_available;
+}
+
+/* With nothing in flight as many chains have been pushed as were taken, so that one index says both. */
+struct saved_queue {
+	uint16_t next;
+	uint16_t signalled_used;
+	uint8_t signalled_valid;
+	uint8_t quiet;
+	uint8_t filling[2];
+};
+
+void queue_save(const struct queue *queue, struct state_writer *writer)
+{
+	struct saved_queue saved = {.next = queue->next_available,
+				    .signalled_used = queue->signalled_used,
+				    .signalled_valid = queue->signalled_valid,
+				    .quiet = queue->quiet};
+
+	state_put(writer, &saved, sizeof(saved));
+}
+
+int queue_restore(struct queue *queue, struct state_reader *reader, struct error *err)
+{
+	struct saved_queue saved;
+
+	if (state_take(reader, &saved, sizeof(saved), err) < 0)
+		return -1;
+	if (!queue->ready)
+		return 0;
+	/* The used index is the device's alone: the guest cannot have moved it. */
+	if (load(queue, queue->used + INDEX, __ATOMIC_RELAXED) != saved.next)
+		return error_set(err, EINVAL, "a queue stands at %u, its ring at another place", saved.next);
+	queue->next_available = queue->next_used = saved.next;
+	queue->signalled_used = saved.signalled_used;
+	queue->signalled_valid = saved.signalled_valid;
+	queue->quiet = saved.quiet;
+	return available_count(queue) < 0 ? error_set(err, EINVAL, "a queue that its ring does not fit") : 0;
+}
+
 /* --- chains ----------------------------------------------------------------------------------------------------------
  */
 

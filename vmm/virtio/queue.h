@@ -15,6 +15,7 @@
 #include <sys/uio.h>
 
 #include "vmm/memory.h"
+#include "vmm/state.h"
 
 #define QUEUE_SIZE_MAX 1024
 #define CHAIN_BUFFERS_MAX 260 /* data of 1 MiB in pages, plus two headers and their arguments (virtio-fs) */
@@ -70,6 +71,16 @@ bool queue_needs_interrupt(struct queue *queue);
 /* Tell the driver whether it needs to ring the doorbell for new chains; at first it does. After enabling, check the
  * ring once more: queue_pop. */
 void queue_notifications(struct queue *queue, bool enable);
+
+/* Gives back the count chains that were taken last and have not been pushed, as if they had not been taken. */
+void queue_put_back(struct queue *queue, unsigned count);
+/* Whether there is a chain to be taken. */
+bool queue_has_more(const struct queue *queue);
+
+/* Where a queue of which no chain is in flight stands; restored into one that was just started. A queue that does not
+ * fit what lies in the ring is refused. */
+void queue_save(const struct queue *queue, struct state_writer *writer);
+int queue_restore(struct queue *queue, struct state_reader *reader, struct error *err);
 
 /* Copy the next bytes out of the readable part / into the writable part; return how many there were (less than size at
  * the end). */

@@ -159,6 +159,11 @@ static void drop_connections(struct vsock *vsock)
 	}
 }
 
+static bool is_awaited(struct vsock *vsock, const struct vsock_drain *request)
+{
+	return request->port == VSOCK_ANY_PORT ? vsock_has_connections(vsock) : vsock_port_in_use(vsock, request->port);
+}
+
 /* One may make its owner go, and with it other streams and those who wait for them. */
 static void tell_drained(struct vsock *vsock)
 {
@@ -167,7 +172,7 @@ static void tell_drained(struct vsock *vsock)
 	while (vsock->stream_ended) {
 		vsock->stream_ended = false;
 		for (request = TAILQ_FIRST(&vsock->drains); request; request = TAILQ_NEXT(request, link)) {
-			if (vsock_port_in_use(vsock, request->port))
+			if (is_awaited(vsock, request))
 				continue;
 			vsock_drain_cancel(request);
 			vsock->stream_ended = true;
@@ -273,6 +278,17 @@ static void vsock_notify(struct virtio_device *device, unsigned queue)
 	settle(vsock);
 }
 
+static int vsock_quiesce(struct virtio_device *device, struct error *err)
+{
+	struct vsock *vsock = vsock_of(device);
+
+	do
+		vsock_serve_tx(vsock);
+	while (vsock_guest_serves(vsock) && queue_has_more(&device->queues[TX]));
+	settle(vsock);
+	return vsock_rest(vsock, err);
+}
+
 static void vsock_free(struct virtio_device *device)
 {
 	struct vsock *vsock = vsock_of(device);
@@ -304,6 +320,9 @@ static const struct virtio_device_operations vsock_operations = {
     .reset = vsock_reset,
     .notify = vsock_notify,
     .free = vsock_free,
+    .quiesce = vsock_quiesce,
+    .save = vsock_save,
+    .restore = vsock_restore,
 };
 
 struct virtio_device *vsock_new(uint64_t guest_cid, struct loop *loop, struct error *err)

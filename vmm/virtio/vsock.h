@@ -63,6 +63,8 @@ struct vsock_drain {
 	TAILQ_ENTRY(vsock_drain) link;
 };
 
+/* As a port: waits until the agent's reports are the only connection that there is. */
+#define VSOCK_ANY_PORT 0xffffffffu
 void vsock_drain(struct virtio_device *device, struct vsock_drain *request, uint32_t port);
 /* Gives up; harmless when done was called. */
 void vsock_drain_cancel(struct vsock_drain *request);

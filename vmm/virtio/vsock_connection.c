@@ -87,8 +87,7 @@ void connection_free(struct vsock_connection *connection)
 		connection->request->connection = NULL;
 	if (vsock->report == connection)
 		vsock->report = NULL;
-	if (connection->kind == CONNECTION_STREAM)
-		vsock->stream_ended = true;
+	vsock->stream_ended = true;
 	vsock->connection_count--;
 	stream_close(&connection->stream);
 	free(connection);

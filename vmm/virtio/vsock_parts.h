@@ -2,6 +2,7 @@
  * What the files of the vsock device share. Each calls those below it only:
  *
  *   vsock.c             the device, what the program asks of it, and the theory of operation
+ *   vsock_state.c       what a saved machine keeps of it
  *   vsock_tx.c          what comes from the guest
  *   vsock_rx.c          what goes to it
  *   vsock_connection.c  the connections
@@ -106,7 +107,7 @@ struct vsock {
 	unsigned registration_count;
 	struct drain_list drains;
 	bool dropping;	   /* some connections are to be */
-	bool stream_ended; /* one has: somebody may have waited for it */
+	bool stream_ended; /* a stream or connection has: somebody may have waited for it */
 	struct reset resets[RESETS_MAX];
 	unsigned reset_first, reset_count;
 
@@ -210,3 +211,16 @@ void vsock_serve_pending(struct vsock *vsock);
 
 /* Takes the packets of the transmit queue. */
 void vsock_serve_tx(struct vsock *vsock);
+
+/* A connection of the guest to AGENT_REPORT_PORT; NULL when it cannot be the agent's. */
+struct vsock_connection *vsock_accept_report(struct vsock *vsock, uint32_t guest_port);
+
+/* --- vsock_state.c ------------------------------------------------------------------------------------------------ */
+
+/* Whether there are connections beside that of the agent's reports. */
+bool vsock_has_connections(const struct vsock *vsock);
+
+/* The end of quiesce, when all that came from the guest has been taken. */
+int vsock_rest(struct vsock *vsock, struct error *err);
+void vsock_save(const struct virtio_device *device, struct state_writer *writer);
+int vsock_restore(struct virtio_device *device, struct state_reader *reader, struct error *err);

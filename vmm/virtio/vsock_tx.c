@@ -8,7 +8,7 @@
 
 /* --- connecting -------------------------------------------------------------------------------------------------- */
 
-static struct vsock_connection *accept_report(struct vsock *vsock, uint32_t guest_port)
+struct vsock_connection *vsock_accept_report(struct vsock *vsock, uint32_t guest_port)
 {
 	/* One agent, one report: whoever comes later is not the agent. */
 	if (vsock->report || vsock->ready || vsock->exiting || vsock->failure)
@@ -42,7 +42,7 @@ static struct vsock_connection *accept_stream(struct vsock *vsock, uint32_t gues
 static struct vsock_connection *guest_connects(struct vsock *vsock, uint32_t guest_port, uint32_t host_port)
 {
 	struct vsock_connection *connection = host_port == AGENT_REPORT_PORT
-						  ? accept_report(vsock, guest_port)
+						  ? vsock_accept_report(vsock, guest_port)
 						  : accept_stream(vsock, guest_port, host_port);
 
 	if (connection)
