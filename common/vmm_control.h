@@ -1,8 +1,8 @@
 /*
  * The control socket of hull-vmm: a listening SOCK_SEQPACKET unix socket, made and bound by the runtime and handed to
- * the VMM. One struct vmm_request per packet, with at most one descriptor attached; each is answered by one struct
- * vmm_reply, in order on that connection. Anything else ends the connection. The VMM owns a descriptor from the moment
- * it arrives.
+ * the VMM. One struct vmm_request per packet, with the descriptors attached that the operation is about; each is
+ * answered by one struct vmm_reply, in order on that connection. Anything else ends the connection. The VMM owns a
+ * descriptor from the moment it arrives.
  */
 #pragma once
 
@@ -24,7 +24,16 @@ enum vmm_operation {
 	/* Answered when there is no stream at `port` any more, neither registered nor connected, and the descriptor has
 	 * taken all of its output; at once when there is none. */
 	VMM_DRAIN = 4,
+	/* Saves the machine into the two attached descriptors, empty regular files: its state, then its memory
+	 * (vmm/memory_image.h says how that is to be kept). Waits until no connection to the guest is open but the
+	 * agent's own report; the guest may have no file system of the host mounted. Answered when both files are
+	 * complete; the machine then goes on, or with VMM_SAVE_AND_END in `flags` ends, its result being "saved".
+	 * Errors: EOPNOTSUPP (the machine was not started with --savable), EBUSY (the guest uses what cannot be saved),
+	 * or whatever kept the files from being written. The reason is in the log, and the machine goes on. */
+	VMM_SAVE = 5,
 };
+
+#define VMM_SAVE_AND_END (1u << 0)
 
 #define VMM_STREAM_IN (1u << 0)	 /* host descriptor to guest: stdin */
 #define VMM_STREAM_OUT (1u << 1) /* guest to host descriptor: stdout, stderr */
@@ -38,7 +47,7 @@ struct vmm_request {
 	uint32_t version;   /* VMM_CONTROL_VERSION */
 	uint32_t operation; /* enum vmm_operation */
 	uint32_t port;
-	uint32_t flags; /* VMM_STREAM_* for VMM_STREAM, else 0 */
+	uint32_t flags; /* VMM_STREAM_* for VMM_STREAM, VMM_SAVE_* for VMM_SAVE, else 0 */
 };
 
 struct vmm_reply {

@@ -18,6 +18,7 @@
 #include "common/vmm_control.h"
 #include "vmm/virtio/vsock.h"
 
+#define DESCRIPTORS_MAX 2
 #define CLIENTS_MAX 512		     /* each process that `hull exec` has started in the guest has one */
 #define ACCEPT_PAUSE_NS 100000000ull /* after accept failed for want of descriptors or memory */
 
@@ -25,7 +26,9 @@ struct client {
 	struct control *control;
 	struct loop_source source;
 	struct vsock_connect connect;
-	struct vsock_drain drain;
+	struct vsock_drain drain; /* for a save as well, which comes afterwards */
+	struct save_request save;
+	bool saving;
 	bool waiting; /* for the answer to one of these; no further request is read meanwhile */
 	TAILQ_ENTRY(client) link;
 };
@@ -35,16 +38,30 @@ TAILQ_HEAD(client_list, client);
 struct control {
 	struct virtio_device *vsock;
 	struct loop *loop;
+	struct control_saver saver;
 	struct loop_source listener;
 	struct loop_timer pause;
 	struct client_list clients;
 	unsigned client_count;
 };
 
+static void end_save(struct client *client)
+{
+	const struct control_saver *saver = &client->control->saver;
+
+	if (!client->saving)
+		return;
+	client->saving = false;
+	saver->cancel(saver->machine, &client->save);
+	close(client->save.state_fd);
+	close(client->save.memory_fd);
+}
+
 static void client_free(struct client *client)
 {
 	struct control *control = client->control;
 
+	end_save(client);
 	vsock_connect_cancel(&client->connect);
 	vsock_drain_cancel(&client->drain);
 	vsock_drop_streams(control->vsock, client);
@@ -118,9 +135,9 @@ static int operate_stream(struct client *client, const struct vmm_request *reque
 	return 0;
 }
 
-static int operate_drain(struct client *client, const struct vmm_request *request, const int *fd)
+static int operate_drain(struct client *client, const struct vmm_request *request)
 {
-	if (request->flags || *fd >= 0)
+	if (request->flags)
 		return EINVAL;
 	client->drain.owner = client;
 	client->drain.done = drain_done;
@@ -129,49 +146,107 @@ static int operate_drain(struct client *client, const struct vmm_request *reques
 	return 0;
 }
 
-static int operate(struct client *client, const struct vmm_request *request, int *fd, uint32_t *value)
+static void save_done(struct save_request *request, int error)
 {
+	struct client *client = request->owner;
+
+	end_save(client);
+	end_wait(client, error);
+}
+
+/* No connection is open any more. */
+static void save_drained(struct vsock_drain *drain)
+{
+	struct client *client = drain->owner;
+	const struct control_saver *saver = &client->control->saver;
+	int error = saver->save(saver->machine, &client->save);
+
+	if (error)
+		save_done(&client->save, error);
+}
+
+static int operate_save(struct client *client, const struct vmm_request *request, int *fds)
+{
+	if (!client->control->saver.save)
+		return EOPNOTSUPP;
+	if (request->flags & ~VMM_SAVE_AND_END || request->port)
+		return EINVAL;
+	client->save = (struct save_request){.state_fd = take_fd(&fds[0]),
+					     .memory_fd = take_fd(&fds[1]),
+					     .end = request->flags & VMM_SAVE_AND_END,
+					     .done = save_done,
+					     .owner = client};
+	client->saving = true;
+	client->drain.owner = client;
+	client->drain.done = save_drained;
+	vsock_drain(client->control->vsock, &client->drain, VSOCK_ANY_PORT);
+	begin_wait(client);
+	return 0;
+}
+
+/* How many descriptors come with an operation. */
+static size_t descriptors_of(uint32_t operation)
+{
+	return operation == VMM_SAVE ? 2 : operation == VMM_CONNECT || operation == VMM_STREAM ? 1 : 0;
+}
+
+static int operate(struct client *client, const struct vmm_request *request, int *fds, size_t count, uint32_t *value)
+{
+	int *fd = &fds[0];
+
 	if (request->version != VMM_CONTROL_VERSION)
 		return EPROTONOSUPPORT;
+	if (count > descriptors_of(request->operation))
+		return EINVAL;
+	if (count < descriptors_of(request->operation))
+		return EBADF;
 	switch (request->operation) {
 	case VMM_CONNECT:
-		return *fd < 0 ? EBADF : operate_connect(client, request, fd);
+		return operate_connect(client, request, fd);
 	case VMM_STREAM:
-		return *fd < 0 ? EBADF : operate_stream(client, request, fd, value);
+		return operate_stream(client, request, fd, value);
 	case VMM_DRAIN:
-		return operate_drain(client, request, fd);
+		return operate_drain(client, request);
 	case VMM_STATUS:
 		*value = vsock_status(client->control->vsock);
-		return *fd < 0 && !request->port && !request->flags ? 0 : EINVAL;
+		return !request->port && !request->flags ? 0 : EINVAL;
+	case VMM_SAVE:
+		return operate_save(client, request, fds);
 	default:
 		return EOPNOTSUPP;
 	}
 }
 
+static int serve_request(struct client *client, const char *message, int *fds, size_t count)
+{
+	struct vmm_request request;
+	uint32_t value = 0;
+	int error;
+
+	memcpy(&request, message, sizeof(request));
+	error = operate(client, &request, fds, count, &value);
+
+	return client->waiting ? 0 : reply(client, error, error ? 0 : value);
+}
+
 /* Returns 0, or -1 when the client is to be dropped. */
 static int serve(struct client *client)
 {
-	struct vmm_request request;
-	char message[sizeof(request) + 1]; /* one more, to see a packet that is too long */
-	cleanup_close int fd = -1;
-	size_t fds = 1;
-	uint32_t value = 0;
-	int error;
-	ssize_t got = receive_with_fds(client->source.fd, message, sizeof(message), &fd, &fds, MSG_DONTWAIT);
+	char message[sizeof(struct vmm_request) + 1]; /* one more, to see a packet that is too long */
+	int fds[DESCRIPTORS_MAX] = {-1, -1};
+	size_t count = DESCRIPTORS_MAX;
+	int result = -1;
+	ssize_t got = receive_with_fds(client->source.fd, message, sizeof(message), fds, &count, MSG_DONTWAIT);
 
-	if (got < 0 && (errno == EAGAIN || errno == EINTR))
-		return 0;
-	if (got < 0 || fds == 0)
-		fd = -1;
-	if (got == 0)
-		return -1;
-	if (got != sizeof(request)) {
+	if (got < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -1;
+	if (got == sizeof(struct vmm_request))
+		result = serve_request(client, message, fds, count);
+	else if (got != 0)
 		log_line("control: a packet that is no request");
-		return -1;
-	}
-	memcpy(&request, message, sizeof(request));
-	error = operate(client, &request, &fd, &value);
-	return client->waiting ? 0 : reply(client, error, error ? 0 : value);
+	for (size_t i = 0; i < count; i++)
+		cleanup_close_fd(&fds[i]); /* what was not taken over */
+	return result;
 }
 
 static void client_event(struct loop_source *source, uint32_t events)
@@ -258,6 +333,11 @@ struct control *control_new(int listen_fd, struct virtio_device *vsock, struct l
 		return NULL;
 	}
 	return take_pointer(control);
+}
+
+void control_on_save(struct control *control, const struct control_saver *saver)
+{
+	control->saver = *saver;
 }
 
 void control_free(struct control *control)

@@ -4,14 +4,38 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include "common/error.h"
 #include "vmm/loop.h"
 #include "vmm/virtio/device.h"
 
 struct control;
 
+/* A machine to be saved (VMM_SAVE). Embedded in its user; must stay where it is until done was called or it was
+ * cancelled. */
+struct save_request {
+	int state_fd, memory_fd; /* stay the requester's */
+	bool end;		 /* the machine is not to go on */
+	/* error: 0 or a positive errno value. Called once, never from within save. */
+	void (*done)(struct save_request *request, int error);
+	void *owner;
+};
+
+/* Who saves the machine; both are called on the loop's thread. */
+struct control_saver {
+	/* Returns 0, or an errno value when there will be no done. */
+	int (*save)(void *machine, struct save_request *request);
+	/* Harmless when done was called. */
+	void (*cancel)(void *machine, struct save_request *request);
+	void *machine;
+};
+
 /* Takes listen_fd over when it succeeds. The vsock device must outlive it. */
 struct control *control_new(int listen_fd, struct virtio_device *vsock, struct loop *loop, struct error *err);
+
+/* Without a saver VMM_SAVE is refused. */
+void control_on_save(struct control *control, const struct control_saver *saver);
 
 /* Answers what still waits with ECONNRESET and closes everything. */
 void control_free(struct control *control);

@@ -117,7 +117,8 @@ int jail_enter(const struct jail_options *options, struct error *err)
 	return limit_resources(err);
 }
 
-#define LOOP (1u << JAIL_THREAD_LOOP)
+#define SAVING (1u << JAIL_THREAD_SAVING)
+#define LOOP (1u << JAIL_THREAD_LOOP | SAVING)
 #define VCPU (1u << JAIL_THREAD_VCPU)
 #define BOTH (LOOP | VCPU)
 
@@ -144,6 +145,21 @@ static const struct rule rules[] = {
     /* Interrupts are sent from either thread; doorbells follow a BAR that a vCPU moves. */
     {SCMP_SYS(ioctl), BOTH, EQUAL, 1, KVM_IOEVENTFD, 0},
     {SCMP_SYS(ioctl), BOTH, EQUAL, 1, KVM_SIGNAL_MSI, 0},
+
+    /* What vmm/x86_64/vcpu_state.c reads; nothing of it changes the machine, but for the word that it stood still. */
+    {SCMP_SYS(ioctl), SAVING, EQUAL, 1, KVM_GET_MP_STATE, 0},
+    {SCMP_SYS(ioctl), SAVING, EQUAL, 1, KVM_GET_REGS, 0},
+    {SCMP_SYS(ioctl), SAVING, EQUAL, 1, KVM_GET_SREGS, 0},
+    {SCMP_SYS(ioctl), SAVING, EQUAL, 1, KVM_GET_XSAVE, 0},
+    {SCMP_SYS(ioctl), SAVING, EQUAL, 1, KVM_GET_XCRS, 0},
+    {SCMP_SYS(ioctl), SAVING, EQUAL, 1, KVM_GET_DEBUGREGS, 0},
+    {SCMP_SYS(ioctl), SAVING, EQUAL, 1, KVM_GET_LAPIC, 0},
+    {SCMP_SYS(ioctl), SAVING, EQUAL, 1, KVM_GET_MSRS, 0},
+    {SCMP_SYS(ioctl), SAVING, EQUAL, 1, KVM_GET_VCPU_EVENTS, 0},
+    {SCMP_SYS(ioctl), SAVING, EQUAL, 1, KVM_GET_DEVICE_ATTR, 0},
+    {SCMP_SYS(ioctl), SAVING, EQUAL, 1, KVM_GET_TSC_KHZ, 0},
+    {SCMP_SYS(ioctl), SAVING, EQUAL, 1, KVM_GET_CLOCK, 0},
+    {SCMP_SYS(ioctl), SAVING, EQUAL, 1, KVM_KVMCLOCK_CTRL, 0},
 
     /* The window of a terminal. */
     {SCMP_SYS(ioctl), LOOP, EQUAL, 1, TIOCGWINSZ, 0},

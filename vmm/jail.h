@@ -26,8 +26,9 @@ struct jail_options {
 };
 
 enum jail_thread {
-	JAIL_THREAD_LOOP, /* the event loop with all devices */
-	JAIL_THREAD_VCPU, /* one of the vCPUs */
+	JAIL_THREAD_LOOP,   /* the event loop with all devices */
+	JAIL_THREAD_SAVING, /* the same in a machine that may be saved: may read the vCPUs' state */
+	JAIL_THREAD_VCPU,   /* one of the vCPUs */
 };
 
 /* The stages up to the limits, for the whole process. The process must have one thread. Without root, namespaces come

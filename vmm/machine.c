@@ -11,50 +11,22 @@
 
 #include "common/agent_protocol.h"
 #include "common/log.h"
-#include "vmm/clock.h"
-#include "vmm/console.h"
-#include "vmm/control.h"
-#include "vmm/kvm.h"
-#include "vmm/loop.h"
-#include "vmm/memory.h"
-#include "vmm/pci.h"
-#include "vmm/pvpanic.h"
+#include "vmm/machine_parts.h"
 #include "vmm/virtio/devices.h"
 #include "vmm/virtio/fs.h"
 #include "vmm/virtio/pci.h"
 #include "vmm/virtio/vsock.h"
-#include "vmm/window.h"
-#include "vmm/x86_64/mptable.h"
-#include "vmm/x86_64/vcpu.h"
 
 #define RESET_PORT 0xcf9 /* "reset control" of the PC's chip sets */
 #define RESET_PORT_HARD 0x04
 #define KEYBOARD_PORT 0x64 /* the keyboard controller's command port */
 #define KEYBOARD_RESET 0xfe
 
-struct machine {
-	const struct machine_options *options;
-	struct machine_result *result;
-	struct loop *loop;
-	struct guest_memory *memory;
-	struct kvm kvm;
-	struct pci_bus bus;
-	struct pvpanic pvpanic;
-	struct console console;
-	struct virtio_device *vsock;
-	struct control *control;
-	struct window window;
-	struct clock_watch clock;
-	struct vcpu vcpus[MPTABLE_VCPUS_MAX];
-	pthread_barrier_t filtered; /* every thread has its system call filter */
-	atomic_bool filter_failed;
-};
-
 /* --- the end ---------------------------------------------------------------------------------------------------------
  */
 
 /* The first end counts. With the loop's lock held. */
-static void end(struct machine *machine, enum machine_end how, unsigned status, const char *text)
+void machine_end(struct machine *machine, enum machine_end how, unsigned status, const char *text)
 {
 	struct machine_result *result = machine->result;
 
@@ -84,10 +56,10 @@ static void guest_reported(void *owner, enum vsock_event event, uint32_t value)
 		oom_stand_in_use(machine->options->oom);
 		break;
 	case VSOCK_EXITED:
-		end(machine, MACHINE_EXITED, value, "exited");
+		machine_end(machine, MACHINE_EXITED, value, "exited");
 		break;
 	case VSOCK_FAILED:
-		end(machine, MACHINE_FAILED, 0, vsock_failure_text(value));
+		machine_end(machine, MACHINE_FAILED, 0, vsock_failure_text(value));
 		break;
 	}
 }
@@ -107,7 +79,7 @@ static void end_unreported(void *argument)
 
 	vsock_catch_up(machine->vsock);
 	if (!is_exiting(machine))
-		end(machine, unreported->how, 0, unreported->text);
+		machine_end(machine, unreported->how, 0, unreported->text);
 }
 
 static void file_server_ended(void *owner)
@@ -217,9 +189,10 @@ static void remove_doorbell(void *owner, uint64_t address, int eventfd)
 
 static int put_on_bus(struct machine *machine, struct virtio_device *device, struct error *err)
 {
-	if (!device)
+	if (!device || !virtio_pci_add(&machine->bus, device, machine->memory, machine->loop, err))
 		return -1;
-	return virtio_pci_add(&machine->bus, device, machine->memory, machine->loop, err) ? 0 : -1;
+	machine->devices[machine->device_count++] = device;
+	return 0;
 }
 
 static int add_pvpanic(struct machine *machine, struct error *err)
@@ -261,7 +234,11 @@ static int add_clock(struct machine *machine, struct error *err)
 static int add_control(struct machine *machine, struct error *err)
 {
 	machine->control = control_new(machine->options->control_fd, machine->vsock, machine->loop, err);
-	return machine->control ? 0 : -1;
+	if (!machine->control)
+		return -1;
+	if (machine->options->savable)
+		snapshot_serve(machine);
+	return 0;
 }
 
 static int add_rng(struct machine *machine, struct error *err)
@@ -316,44 +293,79 @@ static int add_devices(struct machine *machine, struct error *err)
 	return 0;
 }
 
-static int create_vcpus(struct machine *machine, const struct boot_image *image, struct error *err)
+static int create_vcpus(struct machine *machine, struct error *err)
 {
-	struct cpuid cpuid;
-
-	if (cpuid_get(&cpuid, &machine->kvm, machine->options->vcpu_count, err) < 0)
+	if (cpuid_get(&machine->cpuid, &machine->kvm, machine->options->vcpu_count, err) < 0)
 		return -1;
 	for (unsigned i = 0; i < machine->options->vcpu_count; i++)
-		if (vcpu_create(&machine->vcpus[i], i, &machine->kvm, &cpuid, image, err) < 0)
+		if (vcpu_create(&machine->vcpus[i], i, &machine->kvm, err) < 0)
+			return -1;
+	if (machine->options->savable &&
+	    (msr_list_get(&machine->snapshot.msrs, &machine->kvm, err) < 0 || vcpu_allow_interrupts(err) < 0))
+		return -1;
+	return 0;
+}
+
+static int boot_vcpus(struct machine *machine, const struct boot_image *image, struct error *err)
+{
+	for (unsigned i = 0; i < machine->options->vcpu_count; i++)
+		if (vcpu_boot(&machine->vcpus[i], &machine->cpuid, image, err) < 0)
 			return -1;
 	return 0;
 }
 
-static int build(struct machine *machine, struct error *err)
+static void close_given(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+/* Mapped and asked: nothing needs them any more. */
+static void close_sources(struct machine *machine)
+{
+	const struct machine_options *options = machine->options;
+
+	close_given(options->kernel_fd);
+	close_given(options->initramfs_fd);
+	close_given(options->state_fd);
+	close_given(options->memory_fd);
+	close_given(options->kvm_fd);
+	machine->kvm.kvm = -1;
+}
+
+static int load(struct machine *machine, struct boot_image *image, struct error *err)
 {
 	const struct machine_options *options = machine->options;
 	const struct boot_options boot = {.kernel_fd = options->kernel_fd,
 					  .initramfs_fd = options->initramfs_fd,
 					  .command_line = options->command_line,
 					  .vcpu_count = options->vcpu_count};
-	struct boot_image image;
+
+	if (options->state_fd >= 0)
+		return snapshot_load(machine, err);
+	return boot_load(machine->memory, &boot, image, err);
+}
+
+static int build(struct machine *machine, struct error *err)
+{
+	const struct machine_options *options = machine->options;
+	bool restored = options->state_fd >= 0;
+	struct boot_image image = {0};
 
 	console_init(&machine->console, options->console_fd);
 	machine->loop = loop_new(err);
 	if (!machine->loop)
 		return -1;
 	machine->memory = guest_memory_new(options->memory, err);
-	if (!machine->memory)
+	if (!machine->memory || load(machine, &image, err) < 0 ||
+	    kvm_open(&machine->kvm, options->kvm_fd, machine->memory, err) < 0 || create_vcpus(machine, err) < 0)
 		return -1;
-	if (boot_load(machine->memory, &boot, &image, err) < 0 ||
-	    kvm_open(&machine->kvm, options->kvm_fd, machine->memory, err) < 0 ||
-	    create_vcpus(machine, &image, err) < 0)
+	if (!restored && boot_vcpus(machine, &image, err) < 0)
 		return -1;
-	/* Mapped and asked: nothing needs them any more. */
-	close(options->kernel_fd);
-	close(options->initramfs_fd);
-	close(options->kvm_fd);
-	machine->kvm.kvm = -1;
-	return add_devices(machine, err);
+	close_sources(machine);
+	if (add_devices(machine, err) < 0)
+		return -1;
+	return restored ? snapshot_restore(machine, err) : 0;
 }
 
 /* --- running ---------------------------------------------------------------------------------------------------------
@@ -386,6 +398,7 @@ static const struct vcpu_operations vcpu_operations = {
     .shutdown = shutdown_guest,
     .failed = vcpu_failed,
     .enter = enter_guest,
+    .interrupted = snapshot_interrupted,
 };
 
 static int start(struct machine *machine, struct error *err)
@@ -396,7 +409,7 @@ static int start(struct machine *machine, struct error *err)
 	for (unsigned i = 0; i < machine->options->vcpu_count; i++)
 		if (vcpu_start(&machine->vcpus[i], &vcpu_operations, machine, err) < 0)
 			return -1;
-	return filter_thread(machine, JAIL_THREAD_LOOP, err);
+	return filter_thread(machine, machine->options->savable ? JAIL_THREAD_SAVING : JAIL_THREAD_LOOP, err);
 }
 
 void machine_run(const struct machine_options *options, struct machine_result *result)

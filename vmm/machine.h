@@ -29,8 +29,10 @@ struct machine_stream {
 /* Descriptors belong to the machine from machine_run on. -1 where there is none. */
 struct machine_options {
 	int kvm_fd;
-	int kernel_fd;
+	int kernel_fd; /* to boot: these two and the command line */
 	int initramfs_fd;
+	int state_fd; /* or to restore: what VMM_SAVE wrote */
+	int memory_fd;
 	int control_fd;
 	int fs_fd;	/* optional */
 	int console_fd; /* optional */
@@ -39,6 +41,8 @@ struct machine_options {
 	unsigned vcpu_count;
 	unsigned disk_count;
 	struct machine_disk disks[MACHINE_DISKS_MAX];
+	bool savable;	      /* VMM_SAVE is served */
+	const char *identity; /* what a machine that is restored must have in common with the one that was saved */
 	unsigned stream_count;
 	struct machine_stream streams[MACHINE_STREAMS_MAX];
 	struct jail_options jail;
@@ -48,6 +52,7 @@ struct machine_options {
 enum machine_end {
 	MACHINE_EXITED = 1, /* the agent has reported an exit status */
 	MACHINE_PANICKED,   /* the guest kernel has panicked */
+	MACHINE_SAVED,	    /* by VMM_SAVE_AND_END */
 	MACHINE_FAILED,	    /* anything else */
 };
 
@@ -57,6 +62,7 @@ struct machine_result {
 	char text[1024]; /* otherwise: one line for a person */
 };
 
-/* Builds the machine, jails the process and runs the guest to its end. The process has to end afterwards: the vCPUs'
- * threads are left where they are, since closing the machine costs more than the caller should wait for. */
+/* Builds the machine, booting or restored, jails the process and runs the guest to its end. The process has to end
+ * afterwards: the vCPUs' threads are left where they are, since closing the machine costs more than the caller should
+ * wait for. */
 void machine_run(const struct machine_options *options, struct machine_result *result);

@@ -1,7 +1,7 @@
 /*
  * hull-vmm: one virtual machine. Everything it uses is handed over as an open descriptor; the options say which is
  * which. How the machine ended is written to the result file and is the exit status: the container's own, or 125 for a
- * machine that failed.
+ * machine that failed, 0 for one that was saved and is not to go on.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +18,7 @@
 #include "common/log.h"
 #include "common/vmm_control.h"
 #include "vmm/machine.h"
+#include "vmm/snapshot.h"
 #include "vmm/x86_64/mptable.h"
 
 #define STATUS_MACHINE_FAILED 125
@@ -79,6 +80,21 @@ static int set_command_line(struct options *options, char *value, struct error *
 {
 	(void)err;
 	options->machine.command_line = value;
+	return 0;
+}
+
+static int set_identity(struct options *options, char *value, struct error *err)
+{
+	if (strlen(value) > SNAPSHOT_IDENTITY_MAX)
+		return error_set(err, E2BIG, "more than %d characters", SNAPSHOT_IDENTITY_MAX);
+	options->machine.identity = value;
+	return 0;
+}
+
+static int set_savable(struct options *options, char *value, struct error *err)
+{
+	(void)value, (void)err;
+	options->machine.savable = true;
 	return 0;
 }
 
@@ -156,29 +172,41 @@ static int add_stream(struct options *options, char *value, struct error *err)
 	return 0;
 }
 
+enum need {
+	OPTIONAL,
+	NEEDED,
+	TO_BOOT,    /* needed without --restore, and otherwise not allowed */
+	TO_RESTORE, /* all of these or none */
+};
+
 /* An option either names a descriptor, or has a function that takes its value. */
 static const struct vmm_option {
 	const char *name;
 	int (*set)(struct options *options, char *value, struct error *err);
 	size_t fd; /* where the descriptor goes in struct options */
-	bool needed, repeated;
+	enum need need;
+	bool repeated, no_value;
 } table[] = {
-    {"result", NULL, offsetof(struct options, result_fd), true, false},
-    {"log", NULL, offsetof(struct options, log_fd), true, false},
-    {"kvm", NULL, offsetof(struct options, machine.kvm_fd), true, false},
-    {"kernel", NULL, offsetof(struct options, machine.kernel_fd), true, false},
-    {"initramfs", NULL, offsetof(struct options, machine.initramfs_fd), true, false},
-    {"control", NULL, offsetof(struct options, machine.control_fd), true, false},
-    {"fs", NULL, offsetof(struct options, machine.fs_fd), false, false},
-    {"console", NULL, offsetof(struct options, machine.console_fd), false, false},
-    {"cmdline", set_command_line, 0, true, false},
-    {"memory", set_memory, 0, true, false},
-    {"vcpus", set_vcpus, 0, true, false},
-    {"disk", add_disk, 0, false, true},
-    {"stream", add_stream, 0, false, true},
-    {"oom", set_oom, 0, false, false},
-    {"uid", set_uid, 0, false, false},
-    {"gid", set_gid, 0, false, false},
+    {"result", NULL, offsetof(struct options, result_fd), NEEDED, false, false},
+    {"log", NULL, offsetof(struct options, log_fd), NEEDED, false, false},
+    {"kvm", NULL, offsetof(struct options, machine.kvm_fd), NEEDED, false, false},
+    {"kernel", NULL, offsetof(struct options, machine.kernel_fd), TO_BOOT, false, false},
+    {"initramfs", NULL, offsetof(struct options, machine.initramfs_fd), TO_BOOT, false, false},
+    {"cmdline", set_command_line, 0, TO_BOOT, false, false},
+    {"restore", NULL, offsetof(struct options, machine.state_fd), TO_RESTORE, false, false},
+    {"memory-file", NULL, offsetof(struct options, machine.memory_fd), TO_RESTORE, false, false},
+    {"control", NULL, offsetof(struct options, machine.control_fd), NEEDED, false, false},
+    {"fs", NULL, offsetof(struct options, machine.fs_fd), OPTIONAL, false, false},
+    {"console", NULL, offsetof(struct options, machine.console_fd), OPTIONAL, false, false},
+    {"memory", set_memory, 0, NEEDED, false, false},
+    {"vcpus", set_vcpus, 0, NEEDED, false, false},
+    {"disk", add_disk, 0, OPTIONAL, true, false},
+    {"stream", add_stream, 0, OPTIONAL, true, false},
+    {"oom", set_oom, 0, OPTIONAL, false, false},
+    {"identity", set_identity, 0, OPTIONAL, false, false},
+    {"savable", set_savable, 0, OPTIONAL, false, true},
+    {"uid", set_uid, 0, OPTIONAL, false, false},
+    {"gid", set_gid, 0, OPTIONAL, false, false},
 };
 
 #define OPTIONS (sizeof(table) / sizeof(table[0]))
@@ -193,9 +221,16 @@ static int set_option(struct options *options, const struct vmm_option *option, 
 
 static int check_options(const struct options *options, const bool *seen, struct error *err)
 {
-	for (size_t i = 0; i < OPTIONS; i++)
-		if (table[i].needed && !seen[i])
+	bool restore = options->machine.state_fd >= 0 || options->machine.memory_fd >= 0;
+
+	for (size_t i = 0; i < OPTIONS; i++) {
+		enum need need = table[i].need;
+
+		if (!seen[i] && (need == NEEDED || need == (restore ? TO_RESTORE : TO_BOOT)))
 			return error_set(err, EINVAL, "--%s is missing", table[i].name);
+		if (seen[i] && restore && need == TO_BOOT)
+			return error_set(err, EINVAL, "--%s does not go with --restore", table[i].name);
+	}
 	if (options->uid_given != options->gid_given)
 		return error_set(err, EINVAL, "--uid and --gid belong together");
 	return 0;
@@ -209,7 +244,8 @@ static int parse_options(int argc, char **argv, struct options *options, struct 
 	int index, c;
 
 	for (size_t i = 0; i < OPTIONS; i++)
-		names[i] = (struct option){.name = table[i].name, .has_arg = required_argument};
+		names[i] = (struct option){.name = table[i].name,
+					   .has_arg = table[i].no_value ? no_argument : required_argument};
 	opterr = 0;
 	while ((c = getopt_long(argc, argv, "", names, &index)) == 0) {
 		if (seen[index] && !table[index].repeated)
@@ -233,6 +269,9 @@ static int report(const struct options *options, const struct machine_result *re
 	if (result->end == MACHINE_EXITED) {
 		status = (int)result->status;
 		snprintf(line, sizeof(line), "exited %d\n", status);
+	} else if (result->end == MACHINE_SAVED) {
+		status = 0;
+		snprintf(line, sizeof(line), "saved\n");
 	} else {
 		const char *word = result->end == MACHINE_PANICKED ? "panic" : "failed";
 
@@ -249,8 +288,15 @@ int main(int argc, char **argv)
 	static struct options options = {
 	    .result_fd = STDERR_FILENO,
 	    .log_fd = -1,
-	    .machine =
-		{.kvm_fd = -1, .kernel_fd = -1, .initramfs_fd = -1, .control_fd = -1, .fs_fd = -1, .console_fd = -1},
+	    .machine = {.kvm_fd = -1,
+			.kernel_fd = -1,
+			.initramfs_fd = -1,
+			.state_fd = -1,
+			.memory_fd = -1,
+			.control_fd = -1,
+			.fs_fd = -1,
+			.console_fd = -1,
+			.identity = ""},
 	};
 	struct machine_result result = {.end = MACHINE_FAILED};
 	struct oom_stand_in oom = OOM_STAND_IN_NONE;

@@ -14,6 +14,7 @@ core=(
 	"kernel 300"
 	"devices 400"
 	"agent 600"
+	"snapshot 600"
 	"lifecycle 900"
 	"exec 900"
 	"terminal 900"

@@ -207,7 +207,7 @@ static void test_bad_requests(void **state)
 	struct fixture fixture;
 	struct vmm_request request = {VMM_CONTROL_VERSION + 1, VMM_STATUS, 0, 0};
 	char large[sizeof(request) + 1] = {1};
-	int fd, fds[2], many[2] = {0, 1};
+	int fd, fds[2], many[3] = {0, 1, 2};
 
 	(void)state;
 	init(&fixture);
@@ -250,7 +250,137 @@ static void test_bad_requests(void **state)
 	fd = client(&fixture);
 	request.version = VMM_CONTROL_VERSION;
 	send_with_fds(fd, &request, sizeof(request), many, 2, 0);
+	expect_error(&fixture, fd, EINVAL);
+	send_with_fds(fd, &request, sizeof(request), many, 3, 0);
 	expect_end(&fixture, fd);
+	finish(&fixture);
+}
+
+/* --- saving ---------------------------------------------------------------------------------------------------------
+ */
+
+struct saver {
+	struct save_request *request;
+	int result;
+	unsigned cancelled;
+};
+
+static int begin_save(void *machine, struct save_request *request)
+{
+	struct saver *saver = machine;
+
+	if (saver->result)
+		return saver->result;
+	saver->request = request;
+	return 0;
+}
+
+static void cancel_save(void *machine, struct save_request *request)
+{
+	struct saver *saver = machine;
+
+	if (saver->request == request)
+		saver->cancelled++;
+	saver->request = NULL;
+}
+
+static void ask_save(int fd, uint32_t flags)
+{
+	struct vmm_request request = {VMM_CONTROL_VERSION, VMM_SAVE, 0, flags};
+	int fds[2] = {0, 1};
+
+	assert_int_equal(send_with_fds(fd, &request, sizeof(request), fds, 2, 0), sizeof(request));
+}
+
+static void end_save(struct saver *saver, int error)
+{
+	struct save_request *request = saver->request;
+
+	saver->request = NULL;
+	request->done(request, error);
+}
+
+static void test_save(void **state)
+{
+	struct fixture fixture;
+	struct saver saver = {0};
+	struct control_saver table = {begin_save, cancel_save, &saver};
+	unsigned before;
+	int fd;
+
+	(void)state;
+	init(&fixture);
+	fd = client(&fixture);
+	ask_save(fd, 0);
+	expect_error(&fixture, fd, EOPNOTSUPP);
+	control_on_save(fixture.control, &table);
+	ask(fd, VMM_SAVE, 0, 0, -1);
+	expect_error(&fixture, fd, EBADF);
+	ask(fd, VMM_SAVE, 0, 0, dup(0));
+	expect_error(&fixture, fd, EBADF);
+	ask_save(fd, 4);
+	expect_error(&fixture, fd, EINVAL);
+	make_ready(&fixture);
+	receive(&fixture, VIRTIO_VSOCK_OP_RESPONSE);
+	before = open_descriptors();
+	ask_save(fd, VMM_SAVE_AND_END);
+	assert_false(has_answer(&fixture, fd));
+	assert_true(saver.request && saver.request->end);
+	assert_true(fcntl(saver.request->state_fd, F_GETFD) >= 0 && fcntl(saver.request->memory_fd, F_GETFD) >= 0);
+	end_save(&saver, 0);
+	expect_error(&fixture, fd, 0);
+	ask_save(fd, 0);
+	assert_false(has_answer(&fixture, fd));
+	assert_false(saver.request->end);
+	end_save(&saver, ENOSPC);
+	expect_error(&fixture, fd, ENOSPC);
+	saver.result = EBUSY;
+	ask_save(fd, 0);
+	expect_error(&fixture, fd, EBUSY);
+	assert_int_equal(open_descriptors(), before);
+	assert_int_equal(saver.cancelled, 0);
+	/* The one who asked goes away. */
+	saver.result = 0;
+	ask_save(fd, 0);
+	assert_false(has_answer(&fixture, fd));
+	close(fd);
+	driver_run(&fixture.driver, 5);
+	assert_int_equal(saver.cancelled, 1);
+	finish(&fixture);
+}
+
+/* Not before the last connection to the guest has gone. */
+static void test_save_waits(void **state)
+{
+	struct fixture fixture;
+	struct saver saver = {0};
+	struct control_saver table = {begin_save, cancel_save, &saver};
+	struct virtio_vsock_hdr header;
+	int fd, other, fds[2];
+
+	(void)state;
+	init(&fixture);
+	control_on_save(fixture.control, &table);
+	make_ready(&fixture);
+	fd = client(&fixture);
+	other = client(&fixture);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	ask(other, VMM_CONNECT, 1024, 0, fds[0]);
+	header = receive(&fixture, VIRTIO_VSOCK_OP_REQUEST);
+	transmit(&fixture, 1024, header.src_port, VIRTIO_VSOCK_OP_RESPONSE, NULL, 0);
+	expect_error(&fixture, other, 0);
+	ask_save(fd, 0);
+	assert_false(has_answer(&fixture, fd));
+	assert_null(saver.request);
+	transmit(&fixture, 1024, header.src_port, VIRTIO_VSOCK_OP_RST, NULL, 0);
+	driver_run(&fixture.driver, 5);
+	assert_non_null(saver.request);
+	end_save(&saver, 0);
+	expect_error(&fixture, fd, 0);
+	close(fd);
+	close(other);
+	close(fds[1]);
+	driver_run(&fixture.driver, 5);
 	finish(&fixture);
 }
 
@@ -511,6 +641,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_status),
 	    cmocka_unit_test(test_bad_requests),
+	    cmocka_unit_test(test_save),
+	    cmocka_unit_test(test_save_waits),
 	    cmocka_unit_test(test_connect_in_order),
 	    cmocka_unit_test(test_client_goes_away),
 	    cmocka_unit_test(test_end_answers_waiting),

@@ -159,6 +159,7 @@ static void drop_connections(struct vsock *vsock)
 	}
 }
 
+/* Port or all. */
 static bool is_awaited(struct vsock *vsock, const struct vsock_drain *request)
 {
 	return request->port == VSOCK_ANY_PORT ? vsock_has_connections(vsock) : vsock_port_in_use(vsock, request->port);

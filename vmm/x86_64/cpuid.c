@@ -258,6 +258,11 @@ void cpuid_set_apic_id(struct cpuid *cpuid, unsigned id)
 	}
 }
 
+bool cpuid_equal(const struct cpuid *a, const struct cpuid *b)
+{
+	return a->count == b->count && memcmp(a->entries, b->entries, a->count * sizeof(a->entries[0])) == 0;
+}
+
 uint64_t cpuid_xsave_components(const struct cpuid *cpuid)
 {
 	int i = find_index(cpuid, 0xd, 0);

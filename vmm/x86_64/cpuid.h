@@ -5,6 +5,7 @@
 #pragma once
 
 #include <linux/kvm.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/error.h"
@@ -24,5 +25,7 @@ void cpuid_fit(struct cpuid *cpuid, unsigned vcpu_count);
 int cpuid_get(struct cpuid *cpuid, const struct kvm *kvm, unsigned vcpu_count, struct error *err);
 /* Puts in what differs from CPU to CPU: the APIC id. */
 void cpuid_set_apic_id(struct cpuid *cpuid, unsigned id);
+/* Whether a guest that was shown one sees no difference in the other. */
+bool cpuid_equal(const struct cpuid *a, const struct cpuid *b);
 /* The state components that XCR0 may turn on; 0 where there is no XSAVE. */
 uint64_t cpuid_xsave_components(const struct cpuid *cpuid);

@@ -1,6 +1,7 @@
 #include "vmm/x86_64/vcpu.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -113,8 +114,12 @@ static int set_state(struct vcpu *vcpu, struct cpuid *cpuid, const struct boot_i
 	return set_registers(vcpu, image, err);
 }
 
-int vcpu_create(struct vcpu *vcpu, unsigned index, struct kvm *kvm, struct cpuid *cpuid, const struct boot_image *image,
-		struct error *err)
+int vcpu_boot(struct vcpu *vcpu, struct cpuid *cpuid, const struct boot_image *image, struct error *err)
+{
+	return set_state(vcpu, cpuid, image, err) < 0 ? error_prefix(err, "CPU %u", vcpu->index) : 0;
+}
+
+int vcpu_create(struct vcpu *vcpu, unsigned index, const struct kvm *kvm, struct error *err)
 {
 	*vcpu = (struct vcpu){.index = index, .run_size = kvm->run_size};
 	vcpu->fd = ioctl(kvm->vm, KVM_CREATE_VCPU, (unsigned long)index);
@@ -123,8 +128,6 @@ int vcpu_create(struct vcpu *vcpu, unsigned index, struct kvm *kvm, struct cpuid
 	vcpu->run = mmap(NULL, vcpu->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
 	if (vcpu->run == MAP_FAILED)
 		return error_set_errno(err, "map CPU %u", index);
-	if (set_state(vcpu, cpuid, image, err) < 0)
-		return error_prefix(err, "CPU %u", index);
 	return 0;
 }
 
@@ -212,6 +215,48 @@ static bool handle_exit(struct vcpu *vcpu)
 	}
 }
 
+/*
+ * How a vCPU is stopped. immediate_exit has KVM_RUN complete what the last exit asked for and return at once, but only
+ * when it is entered; a vCPU that is in the guest has to be brought out of it by a signal. Both together leave no
+ * moment in which the wish is lost.
+ */
+#define INTERRUPT_SIGNAL SIGUSR1
+
+static void ignore(int signal_number)
+{
+	(void)signal_number;
+}
+
+int vcpu_allow_interrupts(struct error *err)
+{
+	struct sigaction action = {.sa_handler = ignore, .sa_flags = SA_RESTART};
+
+	if (sigaction(INTERRUPT_SIGNAL, &action, NULL) < 0)
+		return error_set_errno(err, "set up the signal that stops CPUs");
+	return 0;
+}
+
+static void set_immediate_exit(struct vcpu *vcpu, uint8_t value)
+{
+	__atomic_store_n(&vcpu->run->immediate_exit, value, __ATOMIC_SEQ_CST);
+}
+
+void vcpu_interrupt(struct vcpu *vcpu)
+{
+	set_immediate_exit(vcpu, 1);
+	pthread_kill(vcpu->thread, INTERRUPT_SIGNAL);
+}
+
+void vcpu_continue(struct vcpu *vcpu)
+{
+	set_immediate_exit(vcpu, 0);
+}
+
+static bool is_interrupted(const struct vcpu *vcpu)
+{
+	return __atomic_load_n(&vcpu->run->immediate_exit, __ATOMIC_SEQ_CST);
+}
+
 static void *run_vcpu(void *argument)
 {
 	struct vcpu *vcpu = argument;
@@ -223,8 +268,11 @@ static void *run_vcpu(void *argument)
 	}
 	for (;;) {
 		if (ioctl(vcpu->fd, KVM_RUN, 0) < 0) {
-			if (errno == EINTR || errno == EAGAIN)
+			if (errno == EINTR || errno == EAGAIN) {
+				if (is_interrupted(vcpu))
+					vcpu->operations->interrupted(vcpu->owner);
 				continue;
+			}
 			fail(vcpu, strerror(errno), (unsigned long long)errno);
 			return NULL;
 		}

@@ -24,6 +24,9 @@ struct vcpu_operations {
 	void (*failed)(void *owner, const char *reason);
 	/* Before the first guest instruction; when it fails the vCPU does not run. */
 	int (*enter)(void *owner, struct error *err);
+	/* The vCPU has left the guest because of vcpu_interrupt, and nothing of its last exit is left to be done.
+	 * Returns when it may go on. */
+	void (*interrupted)(void *owner);
 };
 
 struct vcpu {
@@ -36,10 +39,18 @@ struct vcpu {
 	pthread_t thread;
 };
 
-/* Creates the vCPU; index 0 starts at image->entry, the others wait for it to wake them. cpuid is changed and may be
- * used for the next vCPU. */
-int vcpu_create(struct vcpu *vcpu, unsigned index, struct kvm *kvm, struct cpuid *cpuid, const struct boot_image *image,
-		struct error *err);
+int vcpu_create(struct vcpu *vcpu, unsigned index, const struct kvm *kvm, struct error *err);
+
+/* Sets its state for a boot: index 0 starts at image->entry, the others wait for it to wake them. cpuid is changed and
+ * may be used for the next vCPU. */
+int vcpu_boot(struct vcpu *vcpu, struct cpuid *cpuid, const struct boot_image *image, struct error *err);
 
 /* Starts its thread, which calls enter and runs the guest. */
 int vcpu_start(struct vcpu *vcpu, const struct vcpu_operations *operations, void *owner, struct error *err);
+
+/* Lets vcpu_interrupt work; once, before any vCPU is started. */
+int vcpu_allow_interrupts(struct error *err);
+/* Has a started vCPU leave the guest as soon as possible, and call operations->interrupted; from any other thread. */
+void vcpu_interrupt(struct vcpu *vcpu);
+/* Takes that back, so that it does not leave the guest again. */
+void vcpu_continue(struct vcpu *vcpu);
