@@ -388,7 +388,7 @@ static int compile(scmp_filter_ctx context, const json_t *seccomp, uint32_t defa
 /* Some profiles of a few rules keep libseccomp busy for ever (2.5.4: several LE, LT and NE on the same arguments of one
  * system call). It cannot be interrupted, so it works in a process of its own that may use this much CPU time; the
  * profiles of engines take some hundredths of a second. */
-#define COMPILER_SECONDS 10
+#define COMPILER_SECONDS 5
 
 struct compiler_report {
 	bool done;

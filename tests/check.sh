@@ -45,7 +45,7 @@ fuzz_one() { # TARGET
 	name=$(basename "$1")
 	seconds=$(fuzz_seconds "$name")
 	mkdir -p "$build/tests/corpus/$name"
-	timeout $((seconds + 60)) "$1" -max_total_time="$seconds" -timeout=25 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 \
+	timeout $((seconds + 120)) "$1" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 \
 		-artifact_prefix="$logs/" "$build/tests/corpus/$name" >"$logs/fuzz_$name.log" 2>&1
 	echo $? >"$logs/fuzz_$name.status"
 }
