@@ -170,10 +170,12 @@ static int start(const json_t *hook, int pipes[3][2], struct running *running, s
 	const char *path = json_string_value(json_object_get(hook, "path"));
 	const int streams[3] = {pipes[0][0], pipes[1][1], pipes[2][1]};
 	char **args = make_words(json_object_get(hook, "args"), path);
-	char **env = make_words(json_object_get(hook, "env"), NULL);
+	const json_t *list = json_object_get(hook, "env");
+	char **env = make_words(list, NULL);
 	int code;
 
-	code = args && env ? spawn_hook(path, args, env, streams, &running->pid) : ENOMEM;
+	/* As with runc and crun, one that says nothing of its environment has ours. */
+	code = args && env ? spawn_hook(path, args, list ? env : environ, streams, &running->pid) : ENOMEM;
 	free(args);
 	free(env);
 	if (code)

@@ -4,8 +4,8 @@
  * there and has its namespaces, and before its root file system is set up; poststart after its process has been
  * started; poststop after it has been deleted. startContainer belongs to the guest.
  *
- * A hook gets the container's state on stdin, exactly its own environment, and no other descriptor. What it writes is
- * shown when it fails.
+ * A hook gets the container's state on stdin, its environment (hull's where it names none), and no other descriptor.
+ * What it writes is shown when it fails.
  */
 #pragma once
 

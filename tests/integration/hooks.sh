@@ -103,7 +103,7 @@ check "and it is named" grep -q 'config.json: hooks.prestart.0..timeout must be'
 
 bundle "$work/b" "$work/rootfs" echo hello
 edit "$work/b" ".hooks={poststart:[{path:\"/bin/false\"},$(hook poststart)],poststop:[{path:\"/bin/false\"},$(hook poststop)]}"
-same "no environment is none, whatever hull's own is" "" "$(rm -f "$work/log"; edit "$work/b" ".hooks={prestart:[$(hook prestart)]}"; "$hull" run -b "$work/b" bare </dev/null >/dev/null 2>&1; sed -n 's/^prestart env=//p' "$work/log")"
+same "one that names no environment has hull's own" "A=b" "$(rm -f "$work/log"; edit "$work/b" ".hooks={prestart:[$(hook prestart)]}"; env -i A=b "$hull" run -b "$work/b" bare </dev/null >/dev/null 2>&1; sed -n 's/^prestart env=//p' "$work/log")"
 rm -f "$work/log"
 edit "$work/b" ".hooks={poststart:[{path:\"/bin/false\"},$(hook poststart)],poststop:[{path:\"/bin/false\"},$(hook poststop)]}"
 same "poststart and poststop that fail are warnings" "hello 0" "$("$hull" run -b "$work/b" warned </dev/null 2>"$work/err") $?"

@@ -90,11 +90,27 @@ static void test_no_environment(void **state)
 	(void)state;
 	snprintf(hooks, sizeof(hooks),
 		 "{\"prestart\":[{\"path\":\"/bin/sh\",\"args\":[\"sh\",\"-c\","
-		 "\"cat /proc/$$/environ >%s; exec /bin/true\"]}]}",
+		 "\"cat /proc/$$/environ >%s; exec /bin/true\"],\"env\":[]}]}",
 		 output);
 	assert_int_equal(run(hooks, &err), 0);
 	read_output(text, sizeof(text));
 	assert_string_equal(text, "");
+}
+
+static void test_inherited_environment(void **state)
+{
+	char hooks[512], text[1024];
+	struct error err;
+
+	(void)state;
+	setenv("HULL_TEST_HOOK", "inherited", 1);
+	snprintf(hooks, sizeof(hooks),
+		 "{\"prestart\":[{\"path\":\"/bin/sh\",\"args\":[\"sh\",\"-c\",\"echo $HULL_TEST_HOOK >%s\"]}]}",
+		 output);
+	assert_int_equal(run(hooks, &err), 0);
+	unsetenv("HULL_TEST_HOOK");
+	read_output(text, sizeof(text));
+	assert_string_equal(text, "inherited\n");
 }
 
 static void test_failures(void **state)
@@ -207,8 +223,13 @@ static int tear_down(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_what_it_gets), cmocka_unit_test(test_no_environment), cmocka_unit_test(test_failures),
-	    cmocka_unit_test(test_timeout),	 cmocka_unit_test(test_daemon),		cmocka_unit_test(test_large),
+	    cmocka_unit_test(test_what_it_gets),
+	    cmocka_unit_test(test_no_environment),
+	    cmocka_unit_test(test_inherited_environment),
+	    cmocka_unit_test(test_failures),
+	    cmocka_unit_test(test_timeout),
+	    cmocka_unit_test(test_daemon),
+	    cmocka_unit_test(test_large),
 	    cmocka_unit_test(test_check),
 	};
 
