@@ -35,21 +35,6 @@ void child_release(struct child *child)
 	child->pidfd = -1;
 }
 
-int child_open_streams(struct child *child, const struct plan *plan, uid_t owner, int fds[STDIO_COUNT],
-		       struct error *err)
-{
-	static const uint32_t no_streams[STDIO_COUNT];
-
-	return stdio_open(&child->stdio, plan->process.terminal ? no_streams : plan->stdio, owner, fds, err);
-}
-
-void child_close_streams(const int fds[STDIO_COUNT])
-{
-	for (int i = 0; i < STDIO_COUNT; i++)
-		if (fds[i] >= 0)
-			close(fds[i]);
-}
-
 int child_open_channel(struct child *child, struct error *err)
 {
 	int sockets[2];

@@ -48,12 +48,6 @@ void child_init(struct child *child, const struct child_events *events);
 /* Closes all that is open. */
 void child_release(struct child *child);
 
-/* Opens its streams (not for a terminal, which it makes itself) for the user with that id outside of its user
- * namespace; fds as in stdio_open. child_close_streams closes them. */
-int child_open_streams(struct child *child, const struct plan *plan, uid_t owner, int fds[STDIO_COUNT],
-		       struct error *err);
-void child_close_streams(const int fds[STDIO_COUNT]);
-
 /* Makes the socket. Returns the process's end, or -1 with err. */
 int child_open_channel(struct child *child, struct error *err);
 

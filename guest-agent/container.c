@@ -360,7 +360,7 @@ static pid_t fork_init(struct container *container, struct error *err)
 	return pid;
 }
 
-static int start_init(struct container *container, const int stdio[3], struct error *err)
+static int start_init(struct container *container, const struct stdio_fds *fds, struct error *err)
 {
 	int channel = child_open_channel(&container->init, err);
 
@@ -368,7 +368,7 @@ static int start_init(struct container *container, const int stdio[3], struct er
 		return -1;
 	container->init.pid = fork_init(container, err);
 	if (container->init.pid == 0)
-		init_run(container->plan, container->id, stdio, channel);
+		init_run(container->plan, container->id, fds, channel);
 	close(channel);
 	if (container->init.pid < 0 || child_watch(&container->init, err) < 0)
 		return -1;
@@ -388,7 +388,7 @@ static int delegate_cgroup(const struct container *container, struct error *err)
 
 static int make(struct container *container, struct error *err)
 {
-	int stdio[3] = {-1, -1, -1};
+	struct stdio_fds fds = {.n = 0};
 	uint32_t owner;
 	int status;
 
@@ -402,10 +402,10 @@ static int make(struct container *container, struct error *err)
 	id_map_outside(&container->plan->id_maps.users, container->plan->process.uid, &owner);
 	if (sockets_open(&container->sockets, container->plan, container->number, err) < 0)
 		return -1;
-	status = child_open_streams(&container->init, container->plan, owner, stdio, err);
+	status = stdio_open(&container->init.stdio, container->plan, owner, &fds, err);
 	if (status == 0)
-		status = start_init(container, stdio, err);
-	child_close_streams(stdio);
+		status = start_init(container, &fds, err);
+	stdio_close_fds(&fds);
 	return status;
 }
 

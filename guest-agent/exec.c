@@ -355,8 +355,8 @@ static pid_t fork_into_cgroup(const struct exec_place *place, const char *below,
 	return pid;
 }
 
-static int start_child(struct exec *exec, const struct exec_place *place, const char *cgroup, const int fds[3],
-		       struct error *err)
+static int start_child(struct exec *exec, const struct exec_place *place, const char *cgroup,
+		       const struct stdio_fds *fds, struct error *err)
 {
 	const struct init_place joined = {
 	    .id = place->id,
@@ -378,7 +378,7 @@ static int start_child(struct exec *exec, const struct exec_place *place, const 
 
 static int make(struct exec *exec, const struct exec_place *place, const char *cgroup, struct error *err)
 {
-	int fds[3] = {-1, -1, -1};
+	struct stdio_fds fds = {.n = 0};
 	uint32_t owner;
 	int status;
 
@@ -386,10 +386,10 @@ static int make(struct exec *exec, const struct exec_place *place, const char *c
 		return -1;
 	if (id_map_outside(&place->plan->id_maps.users, exec->plan->process.uid, &owner) < 0)
 		return error_set(err, EINVAL, "cannot set uid to unmapped user in user namespace");
-	status = child_open_streams(&exec->child, exec->plan, owner, fds, err);
+	status = stdio_open(&exec->child.stdio, exec->plan, owner, &fds, err);
 	if (status == 0)
-		status = start_child(exec, place, cgroup, fds, err);
-	child_close_streams(fds);
+		status = start_child(exec, place, cgroup, &fds, err);
+	stdio_close_fds(&fds);
 	return status;
 }
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <linux/close_range.h>
 #include <linux/keyctl.h>
 #include <sched.h>
 #include <signal.h>
@@ -27,8 +28,11 @@
 #include "guest-agent/rootfs.h"
 #include "guest-agent/user_namespace.h"
 
-#define CHANNEL 3 /* after take_descriptors */
 #define PASSWD_MAX (1u << 20)
+
+/* After take_descriptors: how many descriptors the program gets; the socket to the agent is the one above them. */
+static int n_descriptors;
+#define CHANNEL n_descriptors
 
 static void report(enum init_stage stage, const struct error *err)
 {
@@ -54,16 +58,43 @@ static void fail(const struct error *err)
 
 /* --- stages ------------------------------------------------------------------------------------------------------ */
 
-/* Streams to 0, 1 and 2, the channel to 3, and nothing else: the agent's other descriptors must not live on here, where
- * the container's processes may get at them. The agent itself never holds anything useful at 0 to 2. */
-static int take_descriptors(const int stdio[3], int channel, struct error *err)
+/* Copies it out of the way of what is about to be put below `lowest`. */
+static int move_above(int *fd, int lowest, struct error *err)
 {
-	for (int i = 0; i < 3; i++)
-		if (dup2(stdio[i], i) < 0)
-			return error_set_errno(err, "dup2");
-	if (channel != CHANNEL && dup2(channel, CHANNEL) < 0)
-		return error_set_errno(err, "dup2");
-	if (set_cloexec(CHANNEL, true) < 0 || close_range(CHANNEL + 1, ~0U, 0) < 0)
+	if (*fd >= lowest)
+		return 0;
+	*fd = fcntl(*fd, F_DUPFD_CLOEXEC, lowest);
+	return *fd < 0 ? error_set_errno(err, "dup") : 0;
+}
+
+static int put(int fd, int at, struct error *err)
+{
+	return dup2(fd, at) < 0 ? error_set_errno(err, "dup2") : 0;
+}
+
+/* The program's descriptors to 0, 1, 2 and so on, the channel above them, then *place, where that is not NULL, and
+ * nothing else: the agent's other descriptors must not live on here, where the container's processes may get at them.
+ * What the agent has at these numbers is not needed. */
+static int take_descriptors(const struct stdio_fds *fds, int channel, int *place, struct error *err)
+{
+	struct stdio_fds copies = *fds;
+	int top = (int)fds->n + 2;
+
+	n_descriptors = (int)fds->n;
+	for (int i = 0; i < n_descriptors; i++)
+		if (move_above(&copies.list[i], top, err) < 0)
+			return -1;
+	if (move_above(&channel, top, err) < 0 || (place && move_above(place, top, err) < 0))
+		return -1;
+	for (int i = 0; i < n_descriptors; i++)
+		if (put(copies.list[i], i, err) < 0)
+			return -1;
+	if (put(channel, CHANNEL, err) < 0 || (place && put(*place, CHANNEL + 1, err) < 0))
+		return -1;
+	if (place)
+		*place = CHANNEL + 1;
+	if (close_range((unsigned)(place ? top : top - 1), ~0U, 0) < 0 ||
+	    close_range((unsigned)CHANNEL, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
 		return error_set_errno(err, "close_range");
 	return 0;
 }
@@ -107,11 +138,11 @@ static int reopen_null(struct error *err)
 
 	if (null < 0 || fstat(null, &status) < 0 || !S_ISCHR(status.st_mode) || status.st_rdev != makedev(1, 3))
 		return 0;
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < n_descriptors; i++) {
 		if (fstat(i, &status) < 0)
 			return error_set_errno(err, "stat of stream %d", i);
-		if (S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3) && dup2(null, i) < 0)
-			return error_set_errno(err, "dup2");
+		if (S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3) && put(null, i, err) < 0)
+			return -1;
 	}
 	return 0;
 }
@@ -306,12 +337,24 @@ static void unblock_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-void init_run(struct plan *plan, const char *id, const int stdio[3], int channel)
+static void execute(const struct plan *plan, const char *program) __attribute__((noreturn));
+
+static void execute(const struct plan *plan, const char *program)
+{
+	struct error err;
+
+	unblock_signals();
+	execve(program, plan->process.args, plan->process.env);
+	error_set(&err, errno, "exec %s: %s", program, lookup_reason(errno));
+	fail(&err);
+}
+
+void init_run(struct plan *plan, const char *id, const struct stdio_fds *fds, int channel)
 {
 	static char program[PATH_MAX];
 	struct error err = {0};
 
-	if (take_descriptors(stdio, channel, &err) < 0)
+	if (take_descriptors(fds, channel, NULL, &err) < 0)
 		_exit(INIT_STATUS_FAILED);
 	if (prepare(plan, id, program, sizeof(program), &err) < 0)
 		fail(&err);
@@ -319,10 +362,7 @@ void init_run(struct plan *plan, const char *id, const int stdio[3], int channel
 	wait_for_start();
 	if (hooks_run(&plan->start_hooks, &err) < 0)
 		fail(&err);
-	unblock_signals();
-	execve(program, plan->process.args, plan->process.env);
-	error_set(&err, errno, "exec %s: %s", program, lookup_reason(errno));
-	fail(&err);
+	execute(plan, program);
 }
 
 /* --- a further process ------------------------------------------------------------------------------------------- */
@@ -353,7 +393,7 @@ static int prepare_beside(const struct plan *plan, const struct init_place *plac
 	    join(place, err) < 0)
 		return -1;
 	/* The descriptor was needed until now, and names the container's first process only. */
-	if (close_range(CHANNEL + 1, ~0U, 0) < 0)
+	if (close_range((unsigned)CHANNEL + 1, ~0U, 0) < 0)
 		return error_set_errno(err, "close_range");
 	if (process->terminal &&
 	    (terminal_open(AT_FDCWD, process->uid, &terminal, err) < 0 || use_terminal(&terminal, err) < 0))
@@ -367,38 +407,15 @@ static int prepare_beside(const struct plan *plan, const struct init_place *plac
 	return process->no_new_privileges ? syscall_filter_load(place->filter, err) : 0;
 }
 
-/* As take_descriptors, with one more that names the container. */
-static int take_descriptors_beside(struct init_place *place, const int stdio[3], int channel, struct error *err)
-{
-	enum { PLACE = CHANNEL + 1 };
-
-	for (int i = 0; i < 3; i++)
-		if (dup2(stdio[i], i) < 0)
-			return error_set_errno(err, "dup2");
-	/* Neither may be overwritten before it has been copied; what the agent has at these numbers is not needed. */
-	channel = fcntl(channel, F_DUPFD_CLOEXEC, PLACE + 1);
-	place->pidfd = fcntl(place->pidfd, F_DUPFD_CLOEXEC, PLACE + 1);
-	if (channel < 0 || place->pidfd < 0 || dup3(channel, CHANNEL, O_CLOEXEC) < 0 ||
-	    dup3(place->pidfd, PLACE, O_CLOEXEC) < 0)
-		return error_set_errno(err, "dup3");
-	place->pidfd = PLACE;
-	if (close_range(PLACE + 1, ~0U, 0) < 0)
-		return error_set_errno(err, "close_range");
-	return 0;
-}
-
-void init_run_beside(const struct plan *plan, const struct init_place *place, const int stdio[3], int channel)
+void init_run_beside(const struct plan *plan, const struct init_place *place, const struct stdio_fds *fds, int channel)
 {
 	static char program[PATH_MAX];
 	struct init_place joined = *place;
 	struct error err = {0};
 
-	if (take_descriptors_beside(&joined, stdio, channel, &err) < 0)
+	if (take_descriptors(fds, channel, &joined.pidfd, &err) < 0)
 		_exit(INIT_STATUS_FAILED);
 	if (prepare_beside(plan, &joined, program, sizeof(program), &err) < 0)
 		fail(&err);
-	unblock_signals();
-	execve(program, plan->process.args, plan->process.env);
-	error_set(&err, errno, "exec %s: %s", program, lookup_reason(errno));
-	fail(&err);
+	execute(plan, program);
 }

@@ -4,13 +4,14 @@
  *
  * From its birth on it shares a process id namespace with nobody but what it starts, unless another container's is
  * joined. It keeps no descriptor of the
- * agent but its three streams and one end of a socket (SOCK_SEQPACKET), over which the messages below travel.
+ * agent but its streams and one end of a socket (SOCK_SEQPACKET), over which the messages below travel.
  */
 #pragma once
 
 #include <stdint.h>
 
 #include "guest-agent/plan.h"
+#include "guest-agent/stdio.h"
 
 enum init_stage {
 	INIT_READY = 1,	   /* everything is made; a byte from the agent starts the program */
@@ -27,8 +28,8 @@ struct init_report {
 
 #define INIT_STATUS_FAILED 1 /* exit status of a process that could not become its program, as runc has it */
 
-/* Runs in the forked process; never returns. stdio: three descriptors (they may be equal); channel: the socket. */
-void init_run(struct plan *plan, const char *id, const int stdio[3], int channel) __attribute__((noreturn));
+/* Runs in the forked process; never returns. fds: its descriptors from 0 on; channel: the socket. */
+void init_run(struct plan *plan, const char *id, const struct stdio_fds *fds, int channel) __attribute__((noreturn));
 
 /* A container that a further process joins. */
 struct init_place {
@@ -39,5 +40,5 @@ struct init_place {
 };
 
 /* The same for a further process of a container, which executes without waiting for anything. */
-void init_run_beside(const struct plan *plan, const struct init_place *place, const int stdio[3], int channel)
+void init_run_beside(const struct plan *plan, const struct init_place *place, const struct stdio_fds *fds, int channel)
     __attribute__((noreturn));

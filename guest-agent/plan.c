@@ -236,6 +236,37 @@ static int read_window(struct plan_window *window, const json_t *size, struct er
 	return 0;
 }
 
+static int read_one_preserved(struct plan_preserved *preserved, const json_t *json, struct error *err)
+{
+	if (json_is_null(json))
+		return 0;
+	preserved->in = json_is_true(json_object_get(json, "in"));
+	preserved->out = json_is_true(json_object_get(json, "out"));
+	if (read_port(json, "port", &preserved->port, err) < 0 || preserved->port == 0 ||
+	    (!preserved->in && !preserved->out))
+		return error_set(err, EINVAL, "order: stdio.preserved must hold ports with directions, or null");
+	return 0;
+}
+
+static int read_preserved(struct plan *plan, const json_t *list, struct error *err)
+{
+	size_t n = json_array_size(list);
+
+	if ((list && !json_is_array(list)) || n > PLAN_PRESERVED_MAX)
+		return error_set(err, EINVAL, "order: stdio.preserved must be an array of no more than %d",
+				 PLAN_PRESERVED_MAX);
+	if (n == 0)
+		return 0;
+	plan->preserved = calloc(n, sizeof(*plan->preserved));
+	if (!plan->preserved)
+		return plan_out_of_memory(err);
+	plan->n_preserved = n;
+	for (size_t i = 0; i < n; i++)
+		if (read_one_preserved(&plan->preserved[i], json_array_get(list, i), err) < 0)
+			return -1;
+	return 0;
+}
+
 static int read_stdio(struct plan *plan, const json_t *stdio, const json_t *process, struct error *err)
 {
 	static const char *const names[3] = {"stdin", "stdout", "stderr"};
@@ -250,7 +281,7 @@ static int read_stdio(struct plan *plan, const json_t *stdio, const json_t *proc
 	    (plan->stdio[PLAN_STDIN] == plan->stdio[PLAN_STDOUT] ||
 	     plan->stdio[PLAN_STDIN] == plan->stdio[PLAN_STDERR]))
 		return error_set(err, EINVAL, "order: stdio.stdin cannot share a stream with an output");
-	return 0;
+	return read_preserved(plan, json_object_get(stdio, "preserved"), err);
 }
 
 /* The host compiles linux.seccomp: a spec that has one must not run without its filter. */
@@ -395,6 +426,7 @@ void plan_free(struct plan *plan)
 	free(plan->process.env);
 	free(plan->process.groups);
 	free(plan->process.rlimits);
+	free(plan->preserved);
 	free(plan->masked);
 	free(plan->read_only_paths);
 	free(plan->device_rules);

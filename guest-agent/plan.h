@@ -77,6 +77,14 @@ struct plan_process {
 };
 
 /* A terminal's window. 0 columns: the kernel's default. */
+/* A stream of the host beside the three: a pipe of the guest, or a socket when it goes both ways. */
+struct plan_preserved {
+	uint32_t port; /* 0: /dev/null */
+	bool in, out;  /* from the host, to the host */
+};
+
+#define PLAN_PRESERVED_MAX 32
+
 struct plan_window {
 	unsigned columns, rows;
 };
@@ -124,6 +132,8 @@ struct plan {
 	uint32_t stdio[3];	 /* host port of each stream; 0: /dev/null. Equal ports are one stream. Of
 				  * a terminal, stderr is none. */
 	struct plan_window window;
+	struct plan_preserved *preserved; /* what it gets from descriptor 3 on */
+	size_t n_preserved;
 
 	json_t *warnings; /* array of texts: what the spec wants to be warned about rather than refused */
 };

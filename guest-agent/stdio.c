@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/timerfd.h>
@@ -54,11 +56,21 @@ void stdio_close(struct stdio *stdio)
 	end_patience(stdio);
 	for (int i = 0; i < STDIO_COUNT; i++)
 		relay_stop(&stdio->relays[i]);
+	for (size_t i = 0; i < stdio->n_preserved; i++) {
+		relay_stop(&stdio->preserved[i].in);
+		relay_stop(&stdio->preserved[i].out);
+	}
+	free(stdio->preserved);
+	stdio->preserved = NULL;
+	stdio->n_preserved = 0;
 	close_terminal(stdio);
 }
 
 bool stdio_is_draining(const struct stdio *stdio)
 {
+	for (size_t i = 0; i < stdio->n_preserved; i++)
+		if (stdio->preserved[i].in.active || stdio->preserved[i].out.active)
+			return true;
 	return stdio->relays[STDIO_IN].active || stdio->relays[STDIO_OUT].active || stdio->relays[STDIO_ERR].active;
 }
 
@@ -96,13 +108,19 @@ static void stream_connected(struct relay *relay, int code)
 
 static uint64_t moved(const struct stdio *stdio)
 {
-	return stdio->relays[STDIO_OUT].moved + stdio->relays[STDIO_ERR].moved;
+	uint64_t bytes = stdio->relays[STDIO_OUT].moved + stdio->relays[STDIO_ERR].moved;
+
+	for (size_t i = 0; i < stdio->n_preserved; i++)
+		bytes += stdio->preserved[i].out.moved;
+	return bytes;
 }
 
 static void give_up(struct stdio *stdio)
 {
 	relay_stop(&stdio->relays[STDIO_OUT]);
 	relay_stop(&stdio->relays[STDIO_ERR]);
+	for (size_t i = 0; i < stdio->n_preserved; i++)
+		relay_stop(&stdio->preserved[i].out);
 	end_patience(stdio);
 }
 
@@ -146,6 +164,10 @@ void stdio_finish(struct stdio *stdio, bool killed)
 	relay_stop(&stdio->relays[STDIO_IN]);
 	relay_finish(&stdio->relays[STDIO_OUT]);
 	relay_finish(&stdio->relays[STDIO_ERR]);
+	for (size_t i = 0; i < stdio->n_preserved; i++) {
+		relay_stop(&stdio->preserved[i].in);
+		relay_finish(&stdio->preserved[i].out);
+	}
 	stdio->quiet = false;
 	if (!stdio_is_draining(stdio))
 		close_terminal(stdio);
@@ -155,11 +177,21 @@ void stdio_finish(struct stdio *stdio, bool killed)
 
 /* --- pipes ------------------------------------------------------------------------------------------------------- */
 
-/* Returns the process's end. */
-static int open_pipe(struct stdio *stdio, int which, uint32_t port, uid_t user, struct error *err)
+static int start_relay(struct stdio *stdio, struct relay *relay, int source, int destination, bool input,
+		       struct error *err)
 {
-	struct relay *relay = &stdio->relays[which];
-	bool input = which == STDIO_IN;
+	relay->owner = stdio;
+	relay->connected = stream_connected;
+	relay->ended = stream_ended;
+	if (relay_start(relay, source, destination, input, err) < 0)
+		return -1;
+	stdio->connecting++;
+	return 0;
+}
+
+/* Returns the process's end. */
+static int open_pipe(struct stdio *stdio, struct relay *relay, bool input, uint32_t port, uid_t user, struct error *err)
+{
 	int pipe_fds[2], socket, status;
 	cleanup_close int theirs = -1;
 	cleanup_close int ours = -1;
@@ -173,32 +205,104 @@ static int open_pipe(struct stdio *stdio, int which, uint32_t port, uid_t user, 
 	socket = vsock_connect_later(port, err);
 	if (socket < 0)
 		return -1;
-	relay->owner = stdio;
-	relay->connected = stream_connected;
-	relay->ended = stream_ended;
-	status = input ? relay_start(relay, socket, take_fd(&ours), true, err)
-		       : relay_start(relay, take_fd(&ours), socket, false, err);
-	if (status < 0)
+	status = input ? start_relay(stdio, relay, socket, take_fd(&ours), true, err)
+		       : start_relay(stdio, relay, take_fd(&ours), socket, false, err);
+	return status < 0 ? -1 : take_fd(&theirs);
+}
+
+/* The same for both directions; each owns both its descriptors. */
+static int open_socket(struct stdio *stdio, struct stdio_both *both, uint32_t port, struct error *err)
+{
+	int ends[2];
+	cleanup_close int theirs = -1, ours = -1, ours_again = -1, stream = -1, stream_again = -1;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+		return error_set_errno(err, "socketpair");
+	theirs = ends[0];
+	ours = ends[1];
+	stream = vsock_connect_later(port, err);
+	if (stream < 0)
 		return -1;
-	stdio->connecting++;
+	ours_again = fcntl(ours, F_DUPFD_CLOEXEC, 3);
+	stream_again = fcntl(stream, F_DUPFD_CLOEXEC, 3);
+	if (ours_again < 0 || stream_again < 0 || set_nonblocking(ours, true) < 0)
+		return error_set_errno(err, "set up a socket");
+	both->in.two_way = both->out.two_way = true;
+	if (start_relay(stdio, &both->out, take_fd(&ours), take_fd(&stream), false, err) < 0 ||
+	    start_relay(stdio, &both->in, take_fd(&stream_again), take_fd(&ours_again), true, err) < 0)
+		return -1;
 	return take_fd(&theirs);
 }
 
-int stdio_open(struct stdio *stdio, const uint32_t ports[STDIO_COUNT], uid_t user, int fds[STDIO_COUNT],
-	       struct error *err)
+static int open_null(struct error *err)
 {
-	fds[STDIO_IN] = fds[STDIO_OUT] = fds[STDIO_ERR] = -1;
-	for (int i = 0; i < STDIO_COUNT; i++) {
-		if (ports[i] == 0)
-			fds[i] = open(PLACE_NULL, O_RDWR | O_CLOEXEC);
-		else if (i == STDIO_ERR && ports[i] == ports[STDIO_OUT])
-			fds[i] = fcntl(fds[STDIO_OUT], F_DUPFD_CLOEXEC, 3);
-		else
-			fds[i] = open_pipe(stdio, i, ports[i], user, err);
-		if (fds[i] < 0)
-			return ports[i] == 0 ? error_set_errno(err, "open " PLACE_NULL) : -1;
+	int fd = open(PLACE_NULL, O_RDWR | O_CLOEXEC);
+
+	return fd < 0 ? error_set_errno(err, "open " PLACE_NULL) : fd;
+}
+
+static int open_preserved(struct stdio *stdio, struct stdio_both *both, const struct plan_preserved *wanted, uid_t user,
+			  struct error *err)
+{
+	if (wanted->port == 0)
+		return open_null(err);
+	if (wanted->in && wanted->out)
+		return open_socket(stdio, both, wanted->port, err);
+	return open_pipe(stdio, wanted->in ? &both->in : &both->out, wanted->in, wanted->port, user, err);
+}
+
+static int open_all_preserved(struct stdio *stdio, const struct plan *plan, uid_t user, struct stdio_fds *fds,
+			      struct error *err)
+{
+	if (plan->n_preserved == 0)
+		return 0;
+	stdio->preserved = calloc(plan->n_preserved, sizeof(*stdio->preserved));
+	if (!stdio->preserved)
+		return error_set(err, ENOMEM, "out of memory");
+	stdio->n_preserved = plan->n_preserved;
+	for (size_t i = 0; i < plan->n_preserved; i++) {
+		int fd = open_preserved(stdio, &stdio->preserved[i], &plan->preserved[i], user, err);
+
+		if (fd < 0)
+			return -1;
+		fds->list[fds->n++] = fd;
 	}
 	return 0;
+}
+
+static int open_one(struct stdio *stdio, int which, const uint32_t ports[STDIO_COUNT], uid_t user,
+		    const struct stdio_fds *fds, struct error *err)
+{
+	int fd;
+
+	if (ports[which] == 0)
+		return open_null(err);
+	if (which != STDIO_ERR || ports[which] != ports[STDIO_OUT])
+		return open_pipe(stdio, &stdio->relays[which], which == STDIO_IN, ports[which], user, err);
+	fd = fcntl(fds->list[STDIO_OUT], F_DUPFD_CLOEXEC, 3);
+	return fd < 0 ? error_set_errno(err, "dup") : fd;
+}
+
+int stdio_open(struct stdio *stdio, const struct plan *plan, uid_t user, struct stdio_fds *fds, struct error *err)
+{
+	static const uint32_t no_streams[STDIO_COUNT];
+	const uint32_t *ports = plan->process.terminal ? no_streams : plan->stdio;
+
+	fds->n = 0;
+	for (int i = 0; i < STDIO_COUNT; i++) {
+		int fd = open_one(stdio, i, ports, user, fds, err);
+
+		if (fd < 0)
+			return -1;
+		fds->list[fds->n++] = fd;
+	}
+	return open_all_preserved(stdio, plan, user, fds, err);
+}
+
+void stdio_close_fds(struct stdio_fds *fds)
+{
+	while (fds->n > 0)
+		close(fds->list[--fds->n]);
 }
 
 /* --- terminals --------------------------------------------------------------------------------------------------- */
@@ -227,14 +331,8 @@ static int start_terminal_relay(struct stdio *stdio, int which, int socket, int 
 		close(socket);
 		return -1;
 	}
-	relay->owner = stdio;
-	relay->connected = stream_connected;
-	relay->ended = stream_ended;
-	if (which == STDIO_IN ? relay_start(relay, socket, copy, true, err) < 0
-			      : relay_start(relay, copy, socket, false, err) < 0)
-		return -1;
-	stdio->connecting++;
-	return 0;
+	return which == STDIO_IN ? start_relay(stdio, relay, socket, copy, true, err)
+				 : start_relay(stdio, relay, copy, socket, false, err);
 }
 
 static int connect_terminal(struct stdio *stdio, int master, const uint32_t ports[STDIO_COUNT], struct error *err)

@@ -1,6 +1,6 @@
 /*
  * stdin, stdout and stderr of a process in a container: pipes or a terminal, and the relays between them and the host's
- * streams.
+ * streams. Descriptors that follow them (plan.preserved) are pipes, or sockets where they go both ways.
  */
 #pragma once
 
@@ -10,12 +10,23 @@
 
 #include "common/error.h"
 #include "guest-agent/loop.h"
+#include "guest-agent/plan.h"
 #include "guest-agent/relay.h"
 
 enum { STDIO_IN, STDIO_OUT, STDIO_ERR, STDIO_COUNT };
 
+/* What a process gets as its descriptors 0, 1, 2 and so on. */
+struct stdio_fds {
+	int list[STDIO_COUNT + PLAN_PRESERVED_MAX]; /* close-on-exec */
+	size_t n;
+};
+
 struct stdio {
 	struct relay relays[STDIO_COUNT];
+	struct stdio_both {
+		struct relay in, out; /* from the host, to the host */
+	} * preserved;
+	size_t n_preserved;
 	int connecting;	       /* streams that are not connected yet */
 	bool quiet;	       /* no callbacks now */
 	bool both_ways;	       /* one stream for input and output */
@@ -35,12 +46,12 @@ struct stdio {
 void stdio_init(struct stdio *stdio, void *owner, void (*connected)(struct stdio *stdio, int code),
 		void (*ended)(struct stdio *stdio));
 
-/* Begins to connect to the host's ports (0: /dev/null) and makes the process's three descriptors (close-on-exec) for
- * them: pipes that belong to `user`, so that /dev/stdout can be opened again. Equal ports for stdout and stderr are one
- * pipe, so that their order is kept. Returns 0, or -1 with err; what is in fds (-1 where nothing is) is the caller's to
- * close in either case. */
-int stdio_open(struct stdio *stdio, const uint32_t ports[STDIO_COUNT], uid_t user, int fds[STDIO_COUNT],
-	       struct error *err);
+/* Begins to connect to the host's ports that the plan names (0: /dev/null; without a terminal's, which comes later) and
+ * makes the process's descriptors for them: pipes that belong to `user`, so that /dev/stdout can be opened again. Equal
+ * ports for stdout and stderr are one pipe, so that their order is kept. Returns 0, or -1 with err; fds is for
+ * stdio_close_fds in either case. */
+int stdio_open(struct stdio *stdio, const struct plan *plan, uid_t user, struct stdio_fds *fds, struct error *err);
+void stdio_close_fds(struct stdio_fds *fds);
 
 /* Begins to connect a terminal to the host's ports of stdin and stdout. Takes over the master, which comes from a
  * container and is looked at first. The terminal hangs up when nobody reads what it shows any more, or when the one

@@ -86,21 +86,24 @@ static void write_disks(FILE *out, const struct disks *disks)
 	fputs("],", out);
 }
 
-static void write_ports(FILE *out, const unsigned ports[STDIO_COUNT], const struct window *window)
+static void write_stdio(FILE *out, const struct create_order *order)
 {
 	static const char *const names[STDIO_COUNT] = {
 	    [STDIO_IN] = "stdin", [STDIO_OUT] = "stdout", [STDIO_ERR] = "stderr"};
+	const struct window *window = &order->window;
 
 	fputs("\"stdio\":{", out);
 	for (int i = 0; i < STDIO_COUNT; i++) {
 		fprintf(out, "%s\"%s\":", i > 0 ? "," : "", names[i]);
-		if (ports[i])
-			fprintf(out, "%u", ports[i]);
+		if (order->ports[i])
+			fprintf(out, "%u", order->ports[i]);
 		else
 			fputs("null", out);
 	}
 	if (window->columns && window->rows)
 		fprintf(out, ",\"window\":{\"width\":%u,\"height\":%u}", window->columns, window->rows);
+	if (order->preserved)
+		preserved_write(order->preserved, out);
 	fputs("},", out);
 }
 
@@ -142,7 +145,7 @@ static void write_order(FILE *out, const struct create_order *order)
 		fputs("\"reportOom\":true,", out);
 	write_exports(out, order->exports);
 	write_disks(out, order->disks);
-	write_ports(out, order->ports, &order->window);
+	write_stdio(out, order);
 	write_joined(out, order->joined);
 	write_bundle(out, order->bundle);
 	if (order->filter->n > 0) {

@@ -8,6 +8,7 @@
 
 #include "runtime/disks.h"
 #include "runtime/exports.h"
+#include "runtime/preserve.h"
 #include "runtime/spec.h"
 #include "runtime/streams.h"
 #include "runtime/syscall_filter.h"
@@ -27,6 +28,7 @@ struct create_order {
 	const struct disks *disks;   /* or NULL */
 	unsigned ports[STDIO_COUNT]; /* 0: /dev/null */
 	struct window window;	     /* of its terminal */
+	const struct preserved *preserved;
 	const struct syscall_filter *filter;
 	const struct spec *spec;
 };

@@ -83,6 +83,7 @@ static int give_order(const struct join *join, const struct join_materials *mate
 	create->bundle = launch->container.state.bundle;
 	create->exports = materials->exports;
 	create->window = materials->stdio->window;
+	create->preserved = materials->preserved;
 	create->spec = materials->spec;
 	create->filter = &filter;
 	for (int kind = 0; kind < SHARED_KINDS; kind++)
@@ -107,6 +108,7 @@ static int start_proxy(const struct join_materials *materials, const unsigned po
 	for (int i = STDIO_OUT; i <= STDIO_ERR; i++)
 		if (ports[i] && (i == STDIO_OUT || ports[i] != ports[STDIO_OUT]))
 			proxy.outputs[proxy.n_outputs++] = ports[i];
+	proxy.n_outputs += preserved_outputs(materials->preserved, proxy.outputs + proxy.n_outputs);
 	if (lifeline_make(&launch->machine.lifeline, err) < 0 ||
 	    proxy_spawn(&proxy, materials->cgroup, &launch->machine.vmm, err) < 0)
 		return -1;
@@ -128,7 +130,8 @@ int join_create(struct join *join, const struct join_materials *materials, struc
 		return error_set_errno(err, "hull-vmm of sandbox %s", join->sandbox.id);
 	launch->control = vmm_control_connect(container->folder, CONTAINER_CONTROL_SOCKET, err);
 	if (launch->control < 0 || add_exports(join, materials->exports, container, err) < 0 ||
-	    add_streams(materials->stdio, create.ports, launch, err) < 0)
+	    add_streams(materials->stdio, create.ports, launch, err) < 0 ||
+	    preserved_register(materials->preserved, launch->control, &launch->watch, err) < 0)
 		return -1;
 	agent = agent_connect(launch->control, &launch->watch, err);
 	if (agent < 0 || give_order(join, materials, &create, agent, launch, err) < 0)

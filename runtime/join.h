@@ -7,6 +7,7 @@
 #include "common/error.h"
 #include "runtime/exports.h"
 #include "runtime/launch.h"
+#include "runtime/preserve.h"
 #include "runtime/sandbox.h"
 #include "runtime/spec.h"
 #include "runtime/streams.h"
@@ -33,6 +34,7 @@ struct join_materials {
 	const struct spec *spec;
 	const struct exports *exports;
 	const struct stdio *stdio;
+	struct preserved *preserved;
 	const char *id;
 	int cgroup; /* of the proxy */
 };

@@ -10,6 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "common/agent_protocol.h"
 #include "common/cleanup.h"
 #include "runtime/agent.h"
 #include "runtime/create_order.h"
@@ -17,6 +18,7 @@
 #include "runtime/hooks.h"
 #include "runtime/materials.h"
 #include "runtime/pid_file.h"
+#include "runtime/preserve.h"
 #include "runtime/relay.h"
 #include "runtime/report.h"
 #include "runtime/sandbox.h"
@@ -156,6 +158,7 @@ static int start_machine(struct materials *materials, struct launch *launch, str
 	    .exports = &materials->exports,
 	    .disks = &materials->disks,
 	    .stdio = &materials->stdio,
+	    .preserved = &materials->preserved,
 	    .control = materials->control,
 	    .fsd_control = materials->fsd_control,
 	    .cgroup = materials->cgroup,
@@ -166,6 +169,7 @@ static int start_machine(struct materials *materials, struct launch *launch, str
 	};
 	struct state *state = &launch->container.state;
 
+	preserved_number(&materials->preserved, AGENT_STREAM_PORT_FIRST + STDIO_COUNT);
 	if (machine_start(&plan, &launch->machine, err) < 0)
 		return -1;
 	cgroup_occupied(&materials->place);
@@ -210,6 +214,7 @@ static int create_in_guest(const struct launch_options *options, const struct ma
 				      .reports_oom = oom_reach(materials) > 0,
 				      .exports = &materials->exports,
 				      .disks = &materials->disks,
+				      .preserved = &materials->preserved,
 				      .filter = &filter,
 				      .spec = &materials->spec};
 	cleanup_free char *order = NULL;
@@ -261,6 +266,7 @@ static int make_in_sandbox(const struct launch_options *options, struct material
 	    .spec = &materials->spec,
 	    .exports = &materials->exports,
 	    .stdio = &materials->stdio,
+	    .preserved = &materials->preserved,
 	    .id = options->id,
 	    .cgroup = materials->cgroup,
 	};
@@ -442,7 +448,8 @@ int launch(const struct launch_options *options, struct launch *launch, struct e
 				  .terminal = -1,
 				  .raw = RAW_TERMINAL_NONE,
 				  .watch = WATCH_NONE};
-	if (config_load(options->global->config, &materials.config, err) < 0)
+	if (preserved_take(options->preserve_fds, &materials.preserved, err) < 0 ||
+	    config_load(options->global->config, &materials.config, err) < 0)
 		return -1;
 	timeout = materials.config.start_timeout;
 	if (watch_start_timeout(&timeout, err) < 0 || materials_gather(options, &materials, err) < 0)

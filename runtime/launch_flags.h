@@ -47,7 +47,7 @@ struct launch_flags {
 	     "accepted; a guest has its own keyrings"},                                                                \
 	{                                                                                                              \
 		"preserve-fds", 0, FLAG_NUMBER, LAUNCH_FLAG(type, member, preserve_fds), "N",                          \
-		    "only 0: descriptors of the host mean nothing to a guest"                                          \
+		    "relay this many further descriptors, from 3 on"                                                   \
 	}
 
 /* What they ask of a launch. */

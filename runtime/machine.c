@@ -15,6 +15,7 @@
 #include "common/cleanup.h"
 #include "common/fs_protocol.h"
 #include "common/io.h"
+#include "common/vmm_control.h"
 #include "runtime/kernel_cmdline.h"
 #include "runtime/kvm.h"
 #include "runtime/report.h"
@@ -126,6 +127,21 @@ static void pass_streams(struct arguments *arguments, struct descriptors *descri
 	}
 }
 
+static void pass_preserved(struct arguments *arguments, struct descriptors *descriptors,
+			   const struct preserved *preserved)
+{
+	for (size_t i = 0; preserved && i < preserved->n; i++) {
+		const struct preserved_stream *stream = &preserved->list[i];
+
+		if (stream->fd < 0)
+			continue;
+		arguments_add(arguments, "--stream");
+		arguments_add(arguments, "%u=%d%s%s", stream->port, stream->fd,
+			      stream->flags & VMM_STREAM_IN ? ",in" : "", stream->flags & VMM_STREAM_OUT ? ",out" : "");
+		descriptors_add(descriptors, stream->fd);
+	}
+}
+
 static void pass_disks(struct arguments *arguments, struct descriptors *descriptors, const struct disks *disks)
 {
 	for (size_t i = 0; disks && i < disks->n; i++) {
@@ -183,6 +199,7 @@ static int start_vmm(const struct machine_plan *plan, int fs, struct machine *ma
 		pass(&arguments, &descriptors, "--console", console);
 	pass_disks(&arguments, &descriptors, plan->disks);
 	pass_streams(&arguments, &descriptors, plan->stdio);
+	pass_preserved(&arguments, &descriptors, plan->preserved);
 	if (plan->stdio && plan->stdio->both_ways)
 		spawning.terminal = plan->stdio->fds[STDIO_IN];
 	pass_user(&arguments, &spawning);

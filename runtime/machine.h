@@ -10,6 +10,7 @@
 #include "runtime/disks.h"
 #include "runtime/exports.h"
 #include "runtime/parts.h"
+#include "runtime/preserve.h"
 #include "runtime/spawn.h"
 #include "runtime/streams.h"
 #include "runtime/vm_size.h"
@@ -30,12 +31,13 @@ void resources_release(struct resources *resources);
 struct machine_plan {
 	const struct resources *resources;
 	struct vm_size size;
-	const struct exports *exports; /* NULL: no file server */
-	const struct disks *disks;     /* NULL: none */
-	const struct stdio *stdio;     /* NULL: no streams */
-	int control;		       /* listening socket, common/vmm_control.h */
-	int fsd_control;	       /* listening socket, common/fsd_control.h */
-	int result;		       /* regular file that the VMM's last word goes to */
+	const struct exports *exports;	   /* NULL: no file server */
+	const struct disks *disks;	   /* NULL: none */
+	const struct stdio *stdio;	   /* NULL: no streams */
+	const struct preserved *preserved; /* numbered; NULL: none */
+	int control;			   /* listening socket, common/vmm_control.h */
+	int fsd_control;		   /* listening socket, common/fsd_control.h */
+	int result;			   /* regular file that the VMM's last word goes to */
 	int log;
 	int cgroup;   /* descriptor of the cgroup for both, or -1 */
 	uint64_t oom; /* bytes within which that cgroup's limit is reached when the guest is out of memory; 0: it has

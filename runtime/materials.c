@@ -23,6 +23,7 @@ void materials_release(struct materials *materials)
 	disks_release(&materials->disks);
 	resources_release(&materials->resources);
 	stdio_release(&materials->stdio);
+	preserved_release(&materials->preserved);
 	cleanup_close_fd(&materials->terminal);
 	cleanup_close_fd(&materials->control);
 	cleanup_close_fd(&materials->fsd_control);
@@ -133,8 +134,6 @@ int materials_gather(const struct launch_options *options, struct materials *mat
 {
 	if (state_check_id(options->id, err) < 0)
 		return -1;
-	if (options->preserve_fds != 0)
-		return error_set(err, ENOTSUP, "--preserve-fds: descriptors of the host cannot be passed into a guest");
 	if (catch_signals(&materials->signals, err) < 0 || open_bundle(options->bundle, materials, err) < 0 ||
 	    spec_load(materials->bundle, options->config, &materials->spec, err) < 0 ||
 	    check_terminal(options, &materials->spec, err) < 0 || plan_host(options, materials, err) < 0 ||

@@ -13,6 +13,7 @@
 #include "runtime/launch_options.h"
 #include "runtime/limits.h"
 #include "runtime/machine.h"
+#include "runtime/preserve.h"
 #include "runtime/spec.h"
 #include "runtime/streams.h"
 #include "runtime/vm_size.h"
@@ -30,8 +31,9 @@ struct materials {
 	struct disks disks;
 	struct resources resources;
 	struct stdio stdio;
-	int terminal;		  /* the caller's, or -1 */
-	int control, fsd_control; /* listening */
+	struct preserved preserved; /* taken before the rest is gathered */
+	int terminal;		    /* the caller's, or -1 */
+	int control, fsd_control;   /* listening */
 	int cgroup;
 	int console; /* file for the guest kernel's messages, or -1 */
 	int signals;

@@ -13,9 +13,10 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "runtime/preserve.h"
 #include "runtime/spawn.h"
 
-#define PROXY_STREAMS_MAX 3
+#define PROXY_STREAMS_MAX (2 + PRESERVED_MAX)
 
 struct proxy {
 	const char *id;			     /* the container */

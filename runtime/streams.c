@@ -21,23 +21,37 @@ void stdio_release(struct stdio *stdio)
 	}
 }
 
-static int reopen(int fd)
+static int reopen(int fd, bool input)
 {
 	char path[32];
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return open(path, (fd == STDIN_FILENO ? O_RDONLY : O_WRONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	return open(path, (input ? O_RDONLY : O_WRONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 }
 
 /* Fails where the other end of the fifo is gone or the fifo belongs to somebody else; the descriptor itself serves
  * then. It also does where it is open for both directions: that holds off the end of the stream. */
-static int reopen_fifo(int fd)
+static int reopen_fifo(int fd, bool input)
 {
 	int flags = fcntl(fd, F_GETFL);
 
-	if (flags < 0 || (flags & O_ACCMODE) != (fd == STDIN_FILENO ? O_RDONLY : O_WRONLY))
+	if (flags < 0 || (flags & O_ACCMODE) != (input ? O_RDONLY : O_WRONLY))
 		return -1;
-	return reopen(fd);
+	return reopen(fd, input);
+}
+
+int stream_copy(int fd, bool input)
+{
+	struct stat status;
+	int copy = -1;
+
+	if (fstat(fd, &status) < 0)
+		return -1;
+	if (S_ISFIFO(status.st_mode))
+		copy = reopen_fifo(fd, input);
+	else if (S_ISCHR(status.st_mode) && isatty(fd))
+		copy = reopen(fd, input);
+	return copy >= 0 ? copy : fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 }
 
 /* A job in the background would be stopped when it reads its terminal. The VMM, in a session of its own, would get what
@@ -60,12 +74,7 @@ static int take_one(int fd, int *taken, struct error *err)
 		return 0;
 	if (fd == STDIN_FILENO && S_ISCHR(status.st_mode) && is_in_background(fd))
 		return 0;
-	if (S_ISFIFO(status.st_mode))
-		*taken = reopen_fifo(fd);
-	else if (S_ISCHR(status.st_mode) && isatty(fd))
-		*taken = reopen(fd);
-	if (*taken < 0)
-		*taken = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	*taken = stream_copy(fd, fd == STDIN_FILENO);
 	return *taken < 0 ? error_set_errno(err, "duplicate descriptor %d", fd) : 0;
 }
 

@@ -35,6 +35,10 @@ void stdio_release(struct stdio *stdio);
  * nothing for others who hold the same, which O_NONBLOCK on the inherited descriptor would. */
 int stdio_take(struct stdio *stdio, struct error *err);
 
+/* A copy of a descriptor, close-on-exec and above 2; of a fifo or a terminal one that does not block, where that can be
+ * had. input: it is to be read, else written. Returns -1 with errno. */
+int stream_copy(int fd, bool input);
+
 /* Opens /dev/null for those of the descriptors 0, 1 and 2 that are closed, so that nothing else lands on them. */
 int stdio_fill_gaps(struct error *err);
 

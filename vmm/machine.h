@@ -11,7 +11,7 @@
 #include "vmm/oom.h"
 
 #define MACHINE_DISKS_MAX 24
-#define MACHINE_STREAMS_MAX 16
+#define MACHINE_STREAMS_MAX 40
 
 struct machine_disk {
 	int fd;

@@ -24,6 +24,7 @@
 #include "runtime/container.h"
 #include "runtime/exec_process.h"
 #include "runtime/pid_file.h"
+#include "runtime/preserve.h"
 #include "runtime/proxy.h"
 #include "runtime/report.h"
 #include "runtime/signals.h"
@@ -61,7 +62,7 @@ static const struct flag flags[] = {
      "it cannot gain privileges by execve"},
     {"cap", 'c', FLAG_LIST, offsetof(struct exec_options, capabilities), "CAPABILITY", "add a capability"},
     {"preserve-fds", 0, FLAG_NUMBER, offsetof(struct exec_options, preserve_fds), "N",
-     "only 0: descriptors of the host mean nothing to a guest"},
+     "relay this many further descriptors, from 3 on"},
     {"cgroup", 0, FLAG_TEXT, offsetof(struct exec_options, cgroup), "PATH",
      "an existing cgroup below the container's in the guest"},
     {"ignore-paused", 0, FLAG_SWITCH, offsetof(struct exec_options, ignore_paused), NULL,
@@ -76,6 +77,7 @@ struct call {
 	struct attachment attachment;
 	struct exec_process process;
 	struct stdio stdio;
+	struct preserved preserved;
 	uint32_t ports[STDIO_COUNT];
 	char name[64]; /* of the process, for the agent */
 	struct proxy proxy;
@@ -90,6 +92,7 @@ static void call_release(struct call *call)
 	cleanup_close_fd(&call->terminal);
 	exec_process_release(&call->process);
 	stdio_release(&call->stdio);
+	preserved_release(&call->preserved);
 	attachment_release(&call->attachment);
 	container_close(&call->container);
 	cleanup_close_fd(&call->signals);
@@ -115,8 +118,6 @@ static int check_options(const struct call *call, struct error *err)
 {
 	const char *cgroup = call->options->cgroup;
 
-	if (call->options->preserve_fds != 0)
-		return error_set(err, ENOTSUP, "--preserve-fds: descriptors of the host cannot be passed into a guest");
 	if (cgroup && strchr(cgroup, ':'))
 		return error_set(err, EINVAL,
 				 "invalid --cgroup argument: %s (the guest has cgroup v2, where no controller is "
@@ -198,6 +199,16 @@ static int take_stdio(struct call *call, struct error *err)
 	return call->process.terminal ? take_terminal(call, err) : stdio_take(&call->stdio, err);
 }
 
+static int register_preserved(struct call *call, struct error *err)
+{
+	struct proxy *proxy = &call->proxy;
+
+	if (preserved_register(&call->preserved, call->attachment.control, &call->attachment.watch, err) < 0)
+		return -1;
+	proxy->n_outputs += preserved_outputs(&call->preserved, proxy->outputs + proxy->n_outputs);
+	return 0;
+}
+
 static int register_streams(struct call *call, struct error *err)
 {
 	for (int i = 0; i < STDIO_COUNT; i++)
@@ -209,7 +220,7 @@ static int register_streams(struct call *call, struct error *err)
 		call->ports[STDIO_ERR] = call->ports[STDIO_OUT];
 	/* The VMM has its own; nobody else shall hold off their end. */
 	stdio_release(&call->stdio);
-	return 0;
+	return register_preserved(call, err);
 }
 
 static void write_port(FILE *out, const char *name, uint32_t port)
@@ -253,6 +264,7 @@ static int write_order(const struct call *call, FILE *out, struct error *err)
 	write_port(out, "stderr", call->ports[STDIO_ERR]);
 	if (window->columns && window->rows)
 		fprintf(out, ",\"window\":{\"width\":%u,\"height\":%u}", window->columns, window->rows);
+	preserved_write(&call->preserved, out);
 	fputs("},\"process\":", out);
 	fwrite(call->process.text, 1, call->process.size, out);
 	fputc('}', out);
@@ -363,7 +375,8 @@ static int make_process(struct call *call, const struct invocation *invocation, 
 
 static int carry_out(struct call *call, const struct invocation *invocation, struct error *err)
 {
-	if (container_open(invocation->global->root, invocation->argv[0], &call->container, err) < 0 ||
+	if (preserved_take(call->options->preserve_fds, &call->preserved, err) < 0 ||
+	    container_open(invocation->global->root, invocation->argv[0], &call->container, err) < 0 ||
 	    check_status(&call->container, call->options->ignore_paused, err) < 0 ||
 	    make_process(call, invocation, err) < 0 || check_options(call, err) < 0)
 		return -1;

@@ -34,6 +34,7 @@ core=(
 	"jail 300"
 )
 long=(
+	"preserve 600"
 	"sandbox 900"
 	"spec_seccomp 900"
 	"spec_namespaces 600"

@@ -170,11 +170,46 @@ static void test_others(void **state)
 	expect_refusal("{\"order\":\"kill\",\"id\":\"c\",\"signal\":9,\"exec\":{}}", "exec must be a text");
 }
 
+#define PRESERVED(list) EXEC "\"stdio\":{\"preserved\":" list "},\"process\":{\"args\":[\"ls\"],\"cwd\":\"/\"}}"
+
+static void test_preserved(void **state)
+{
+	static const char *const bad[] = {
+	    PRESERVED("{}"),
+	    PRESERVED("[1]"),
+	    PRESERVED("[{}]"),
+	    PRESERVED("[{\"port\":5}]"),
+	    PRESERVED("[{\"in\":true}]"),
+	    PRESERVED("[{\"port\":-1,\"in\":true}]"),
+	    PRESERVED("[{\"port\":4294967295,\"in\":true}]"),
+	    PRESERVED("[null,null,null,null,null,null,null,null,null,null,null,null,null,null,null,null,null,"
+		      "null,null,null,null,null,null,null,null,null,null,null,null,null,null,null,null]"),
+	};
+	struct error err = {0};
+	struct order order;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		expect_refusal(bad[i], "stdio.");
+	if (parse(PRESERVED("[{\"port\":5,\"in\":true,\"out\":false},null,{\"port\":6,\"in\":true,\"out\":true}]"),
+		  &order, &err) < 0)
+		fail_msg("%s", err.message);
+	assert_int_equal(order.plan->n_preserved, 3);
+	assert_int_equal(order.plan->preserved[0].port, 5);
+	assert_true(order.plan->preserved[0].in && !order.plan->preserved[0].out);
+	assert_int_equal(order.plan->preserved[1].port, 0);
+	assert_true(order.plan->preserved[2].in && order.plan->preserved[2].out);
+	order_clear(&order);
+	assert_int_equal(parse(PRESERVED("[]"), &order, &err), 0);
+	assert_int_equal(order.plan->n_preserved, 0);
+	order_clear(&order);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_exec),   cmocka_unit_test(test_bad_exec), cmocka_unit_test(test_inherit),
-	    cmocka_unit_test(test_window), cmocka_unit_test(test_others),
+	    cmocka_unit_test(test_exec),    cmocka_unit_test(test_preserved), cmocka_unit_test(test_bad_exec),
+	    cmocka_unit_test(test_inherit), cmocka_unit_test(test_window),    cmocka_unit_test(test_others),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
