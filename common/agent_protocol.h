@@ -94,7 +94,9 @@
  *
  * Further descriptors: stdio.preserved (may be absent) is an array of {"port": PORT, "in": BOOL, "out": BOOL} or null
  * (/dev/null), for the descriptors from 3 on, in create and in exec: a pipe from the host (in) or to it (out), or for
- * both one socket. They are streams as the three are, and delivered as those are before an end is reported.
+ * both one socket. stdio.activating (may be absent), of create, says how many of them, the first, are to be announced
+ * in the process's environment as LISTEN_FDS. They are streams as the three are, and delivered as those are before an
+ * end is reported.
  *
  * File system: one virtio-fs device with the tag AGENT_FS_TAG; its root holds one entry for each export (a directory,
  * or a single file), by export name.

@@ -306,6 +306,27 @@ static const char *name_or_null(const json_t *spec, const char *name)
 	return *text ? text : NULL;
 }
 
+/* As sd_listen_fds(3) looks for them. */
+static int announce_activation(json_t *process, const json_t *number, struct error *err)
+{
+	json_t *env = json_object_get(process, "env");
+	uint64_t n;
+
+	if (!number)
+		return 0;
+	if (spec_get_u64(number, &n) < 0 || n > PLAN_PRESERVED_MAX)
+		return error_set(err, EINVAL, "order: stdio.activating must be a number up to %d", PLAN_PRESERVED_MAX);
+	if (!json_is_array(env)) {
+		env = json_array();
+		if (json_object_set_new(process, "env", env) < 0)
+			return plan_out_of_memory(err);
+	}
+	if (json_array_append_new(env, json_sprintf("LISTEN_FDS=%d", (int)n)) < 0 ||
+	    json_array_append_new(env, json_string("LISTEN_PID=1")) < 0)
+		return plan_out_of_memory(err);
+	return 0;
+}
+
 static int read_order(struct plan *plan, const json_t *order, struct error *err)
 {
 	const json_t *spec = json_object_get(order, "spec");
@@ -323,7 +344,9 @@ static int read_order(struct plan *plan, const json_t *order, struct error *err)
 	plan->tied = json_is_true(json_object_get(order, "tied"));
 	plan->hostname = name_or_null(spec, "hostname");
 	plan->domainname = name_or_null(spec, "domainname");
-	if (read_process(plan, json_object_get(spec, "process"), err) < 0 ||
+	if (announce_activation(json_object_get(spec, "process"),
+				json_object_get(json_object_get(order, "stdio"), "activating"), err) < 0 ||
+	    read_process(plan, json_object_get(spec, "process"), err) < 0 ||
 	    read_stdio(plan, json_object_get(order, "stdio"), json_object_get(spec, "process"), err) < 0 ||
 	    plan_mounts(plan, json_object_get(spec, "mounts"), json_object_get(order, "mounts"), err) < 0)
 		return -1;

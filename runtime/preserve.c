@@ -2,12 +2,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "common/io.h"
 #include "common/vmm_control.h"
 #include "runtime/agent.h"
 #include "runtime/streams.h"
@@ -114,11 +117,23 @@ static int take_one(int fd, struct preserved_stream *stream, struct error *err)
 	return 0;
 }
 
+unsigned preserved_activation(void)
+{
+	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+	uint64_t own, n;
+
+	if (!pid || !count || parse_u64(pid, 1, INT_MAX, &own) < 0 || own != (uint64_t)getpid() ||
+	    parse_u64(count, 0, INT_MAX, &n) < 0)
+		return 0;
+	return (unsigned)n;
+}
+
 /* All are looked at before one is closed: a copy may land on a number that has become free, and would be taken for the
  * caller's. */
 int preserved_take(unsigned n, struct preserved *preserved, struct error *err)
 {
 	preserved->n = 0;
+	preserved->activating = 0;
 	if (n > PRESERVED_MAX)
 		return error_set(err, ENOTSUP, "--preserve-fds: no more than %d descriptors can be relayed",
 				 PRESERVED_MAX);
@@ -202,4 +217,6 @@ void preserved_write(const struct preserved *preserved, FILE *out)
 			fputs("null", out);
 	}
 	fputc(']', out);
+	if (preserved->activating > 0)
+		fprintf(out, ",\"activating\":%u", preserved->activating);
 }

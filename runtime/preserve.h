@@ -22,7 +22,12 @@ struct preserved {
 		uint32_t port;	/* where the guest gets it; 0: /dev/null */
 	} list[PRESERVED_MAX];
 	size_t n;
+	unsigned activating; /* the first of them are what socket activation passes (sd_listen_fds(3)) */
 };
+
+/* How many descriptors, from 3 on, this process was started with by socket activation: LISTEN_FDS, when LISTEN_PID is
+ * its own. */
+unsigned preserved_activation(void);
 
 /* Takes the descriptors 3 to 3 + n - 1, as they were inherited, away from where they are. To be called before any other
  * descriptor is opened. Fails when one is not there, or is nothing that can be relayed; *preserved is for
@@ -41,6 +46,6 @@ int preserved_register(struct preserved *preserved, int control, struct watch *w
  * PRESERVED_MAX; returns how many. */
 size_t preserved_outputs(const struct preserved *preserved, uint32_t *ports);
 
-/* Their member of "stdio" in an order to the agent (common/agent_protocol.h), with a comma before it; nothing when
+/* Their members of "stdio" in an order to the agent (common/agent_protocol.h), with a comma before each; nothing when
  * there are none. */
 void preserved_write(const struct preserved *preserved, FILE *out);

@@ -17,6 +17,18 @@ done
 compare "run: a socket, two pipes and /dev/null" "$work/run.runc" "$work/run.hull"
 check "run: there was something to compare" grep -q 'pipe: 108905 .* True' "$work/run.hull"
 
+# Socket activation: these come first, and the process is told.
+bundle "$work/b" "$work/rootfs" sh -c "env | grep LISTEN; $script"
+for runtime in runc "$hull"; do
+	streams sh -c 'export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@"' sh "$runtime" run --preserve-fds 3 -b "$work/b" p1 >"$work/activated.$(basename "$runtime")" 2>&1
+done
+compare "run: socket activation with a connected socket" "$work/activated.runc" "$work/activated.hull"
+check "run: the process is told" grep -q 'LISTEN_FDS=1' "$work/activated.hull"
+python3 -c 'import os, socket, sys
+s = socket.socket(socket.AF_UNIX); s.bind(b"\0hull-test-activation"); s.listen(); os.dup2(s.fileno(), 3); os.set_inheritable(3, True)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid())); os.execv(sys.argv[1], sys.argv[1:])' "$hull" run -b "$work/b" p1 >"$work/listening" 2>&1 </dev/null
+check "run: socket activation with a listening socket is refused" grep -q 'descriptor 3 is a listening socket: only' "$work/listening"
+
 # create: its caller goes; the descriptors stay the container's.
 bundle "$work/b" "$work/rootfs" sh -c 'read line <&4; echo "got $line" >&5; while read line <&4; do echo "$line" >&5; done'
 mkfifo "$work/to" "$work/from"

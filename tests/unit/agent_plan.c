@@ -57,6 +57,33 @@ static void test_runc_spec(void **state)
 	plan_free(plan);
 }
 
+static void expect_activation(json_t *spec, size_t n_before)
+{
+	json_t *order = order_around(spec);
+	struct error err = {0};
+	struct plan *plan;
+
+	json_object_set_new(json_object_get(order, "stdio"), "activating", json_integer(2));
+	plan = plan_new(order, &err);
+	assert_non_null(plan);
+	assert_int_equal(plan->process.n_env, n_before + 2);
+	assert_string_equal(plan->process.env[n_before], "LISTEN_FDS=2");
+	assert_string_equal(plan->process.env[n_before + 1], "LISTEN_PID=1");
+	plan_free(plan);
+	json_decref(order);
+}
+
+static void test_activation(void **state)
+{
+	json_t *spec = spec_new();
+
+	(void)state;
+	expect_activation(spec, 2);
+	spec = spec_new();
+	spec_set(spec, "process/env", "null");
+	expect_activation(spec, 0);
+}
+
 static void test_environment(void **state)
 {
 	json_t *spec = spec_new();
@@ -323,9 +350,10 @@ static void test_orders(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_runc_spec), cmocka_unit_test(test_environment), cmocka_unit_test(test_user),
-	    cmocka_unit_test(test_bind),      cmocka_unit_test(test_refused),	  cmocka_unit_test(test_orders),
-	    cmocka_unit_test(test_filter),    cmocka_unit_test(test_warnings),	  cmocka_unit_test(test_parts),
+	    cmocka_unit_test(test_runc_spec), cmocka_unit_test(test_environment), cmocka_unit_test(test_activation),
+	    cmocka_unit_test(test_user),      cmocka_unit_test(test_bind),	  cmocka_unit_test(test_refused),
+	    cmocka_unit_test(test_orders),    cmocka_unit_test(test_filter),	  cmocka_unit_test(test_warnings),
+	    cmocka_unit_test(test_parts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -178,6 +178,25 @@ static void refuse_fifo_of_both_ways(void)
 	rmdir(path);
 }
 
+static void count_activation(void)
+{
+	char pid[16];
+
+	unsetenv("LISTEN_PID");
+	setenv("LISTEN_FDS", "2", 1);
+	EXPECT(preserved_activation() == 0);
+	snprintf(pid, sizeof(pid), "%d", (int)getppid());
+	setenv("LISTEN_PID", pid, 1);
+	EXPECT(preserved_activation() == 0);
+	snprintf(pid, sizeof(pid), "%d", (int)getpid());
+	setenv("LISTEN_PID", pid, 1);
+	EXPECT(preserved_activation() == 2);
+	setenv("LISTEN_FDS", "two", 1);
+	EXPECT(preserved_activation() == 0);
+	setenv("LISTEN_FDS", "-1", 1);
+	EXPECT(preserved_activation() == 0);
+}
+
 #define TEST(body)                                                                                                     \
 	static void test_##body(void **state)                                                                          \
 	{                                                                                                              \
@@ -190,6 +209,7 @@ TEST(take_none)
 TEST(refuse_what_is_no_stream)
 TEST(refuse_what_is_not_there)
 TEST(refuse_too_many)
+TEST(count_activation)
 TEST(refuse_fifo_of_both_ways)
 
 int main(void)
@@ -200,6 +220,7 @@ int main(void)
 	    cmocka_unit_test(test_refuse_what_is_no_stream),
 	    cmocka_unit_test(test_refuse_what_is_not_there),
 	    cmocka_unit_test(test_refuse_too_many),
+	    cmocka_unit_test(test_count_activation),
 	    cmocka_unit_test(test_refuse_fifo_of_both_ways),
 	};
 
