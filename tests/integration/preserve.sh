@@ -3,7 +3,7 @@
 . "$(dirname "$0")/lib.sh"
 rootfs_busybox "$work/rootfs"
 # What is written to 5 last must be delivered before the end.
-script='ls /proc/self/fd | tr "\n" " "; for fd in 0 3 4 5; do readlink /proc/self/fd/$fd | sed "s/[0-9][0-9]*/N/"; done
+script='ls /proc/self/fd | tr "\n" " "; for fd in 3 4 5; do readlink /proc/self/fd/$fd | sed "s/[0-9][0-9]*/N/"; done
 	read line <&3; echo "got $line" >&3; md5sum <&3 >&3; cat <&4 >&5; echo x >&6; seq 0 19999 >&5; exit 5'
 streams() { python3 "$repository/tests/integration/preserve.py" "$@"; }
 compare() { # DESCRIPTION RUNC'S HULL'S: files
@@ -59,28 +59,29 @@ same "create and start: what went through" "got one two" "$(paste -sd ' ' "$work
 
 # exec, in the foreground and with --detach, where a proxy stays until all is delivered.
 bundle "$work/b" "$work/rootfs" sleep 10000
-"$hull" run -d -b "$work/b" p3 </dev/null >/dev/null 2>&1
-runc run -d -b "$work/b" p3 </dev/null >/dev/null 2>&1
+# Two ids: without a cgroupsPath these name the cgroups.
 for runtime in runc "$hull"; do
-	streams timeout 100 "$runtime" exec --preserve-fds 4 p3 sh -c "$script" >"$work/exec.$(basename "$runtime")" 2>&1
-	streams timeout 100 "$runtime" exec -d --preserve-fds 4 p3 sh -c "$script" >"$work/detached.$(basename "$runtime")" 2>&1
+	"$runtime" run -d -b "$work/b" "p3-$(basename "$runtime")" </dev/null >/dev/null 2>&1
+done
+for runtime in runc "$hull"; do
+	streams timeout 100 "$runtime" exec --preserve-fds 4 "p3-$(basename "$runtime")" sh -c "$script" >"$work/exec.$(basename "$runtime")" 2>&1
+	streams timeout 100 "$runtime" exec -d --preserve-fds 4 "p3-$(basename "$runtime")" sh -c "$script" >"$work/detached.$(basename "$runtime")" 2>&1
 done
 compare "exec: the same" "$work/exec.runc" "$work/exec.hull"
 compare "exec --detach: the same" "$work/detached.runc" "$work/detached.hull"
 for runtime in runc "$hull"; do
-	streams timeout 100 "$runtime" exec --preserve-fds 1 p3 sh -c 'ls /proc/self/fd | tr "\n" " "; md5sum <&3' >"$work/one.$(basename "$runtime")" 2>&1
+	streams timeout 100 "$runtime" exec --preserve-fds 1 "p3-$(basename "$runtime")" sh -c 'ls /proc/self/fd | tr "\n" " "; md5sum <&3' >"$work/one.$(basename "$runtime")" 2>&1
 done
 compare "exec: no more than asked for" "$work/one.runc" "$work/one.hull"
 refused() { # DESCRIPTION WORDS: exec --preserve-fds 1 with the caller's descriptor 3
 	local output
-	output=$("$hull" exec --preserve-fds 1 p3 true 2>&1 </dev/null)
+	output=$("$hull" exec --preserve-fds 1 p3-hull true 2>&1 </dev/null)
 	same "$1: refused" 255 $?
 	grep -qF -- "$2" <<<"$output" && ok "$1: $2" || not_ok "$1: $2" "$output"
 }
 refused "a regular file" "descriptor 3 is a regular file: only pipes, fifos and connected stream sockets can be relayed into a guest" 3</etc/passwd
 refused "nothing" "unable to stat preserved-fd 0 (of 1): stat /proc/self/fd/3: no such file or directory" 3<&-
-"$hull" delete --force p3
-runc delete --force p3
+for runtime in runc "$hull"; do check "delete --force" "$runtime" delete --force "p3-$(basename "$runtime")"; done
 
 # A container that joins a sandbox: its proxy has the streams.
 bundle "$work/pod" "$work/rootfs" sleep 10000
@@ -89,5 +90,5 @@ bundle "$work/b" "$work/rootfs" sh -c "$script"
 edit "$work/b" '.annotations={"hull.sandbox":"pod"}'
 streams timeout 100 "$hull" run --preserve-fds 4 -b "$work/b" member >"$work/member" 2>&1
 compare "a second container of a sandbox: the same" "$work/run.runc" "$work/member"
-"$hull" delete --force pod
+check "delete --force of the sandbox" "$hull" delete --force pod
 same "nothing is left" "" "$(leftovers)"
