@@ -21,7 +21,7 @@ member() { # ID POD COMMAND [JQ]: makes a container that joins the sandbox of PO
 status() { "$hull" state "$1" 2>/dev/null | jq -r .status; }
 wait_status() { # ID STATUS
 	local i
-	for ((i = 0; i < 100; i++)); do
+	for ((i = 0; i < 600; i++)); do
 		[ "$(status "$1")" = "$2" ] && return 0
 		sleep 0.1
 	done
@@ -29,7 +29,7 @@ wait_status() { # ID STATUS
 }
 wait_text() { # FILE TEXT
 	local i
-	for ((i = 0; i < 100; i++)); do
+	for ((i = 0; i < 600; i++)); do
 		grep -q -- "$2" "$1" && return 0
 		sleep 0.1
 	done
@@ -155,8 +155,9 @@ member a p "$forever" && "$hull" start a
 check "one more runs" wait_text "$work/a.out" ready
 kill -9 "$(cat "$work/a.pid")"
 check "kill -9 of its proxy ends it" wait_status a stopped
-sleep 1
-member b p 'ps -o args | grep -c "[w]hile"; exit 0' "$share" && "$hull" start b && wait_status b stopped
+# Once is enough: a shell that has forked and not yet executed is there twice.
+member b p 'n=0; until c=$(ps -o args | grep -c "[w]hile :"); [ "$c" = 1 ] || [ $n = 300 ]; do n=$((n + 1)); sleep 0.1; done; echo $c' "$share" &&
+	"$hull" start b && wait_status b stopped
 same "in the guest as well" 1 "$(cat "$work/b.out")"
 check "deleted" "$hull" delete a
 check "deleted" "$hull" delete b
@@ -221,7 +222,8 @@ fds() { ls "/proc/$1/fd" | wc -l; }
 sleep 1
 vmm_fds=$(fds "$(pgrep -x hull-vmm)") fsd_fds=$(fds "$(pgrep -x hull-fsd)")
 for i in $(seq 10); do "$hull" run -b "$work/m" "m$i" </dev/null >/dev/null 2>&1; done
-sleep 1
+# Connections close in their own time.
+for ((i = 0; i < 300; i++)); do [ "$vmm_fds $fsd_fds" = "$(fds "$(pgrep -x hull-vmm)") $(fds "$(pgrep -x hull-fsd)")" ] && break; sleep 0.1; done
 same "no descriptor is left of them" "$vmm_fds $fsd_fds" "$(fds "$(pgrep -x hull-vmm)") $(fds "$(pgrep -x hull-fsd)")"
 after=$(awk '/^Pss:/ {print $2}' "/proc/$(cat "$work/p.pid")/smaps_rollup")
 check "the machine has not grown by more than 24 MiB ($before to $after KiB)" test $((after - before)) -lt 24576
