@@ -434,19 +434,6 @@ static void undo(struct launch *launch, struct error *err)
 		report_warning("%s", second.message);
 }
 
-/* Those of socket activation come first, as runc has it. */
-static int take_preserved(unsigned wanted, struct preserved *preserved, struct error *err)
-{
-	unsigned activating = preserved_activation();
-
-	if (wanted > PRESERVED_MAX || activating > PRESERVED_MAX)
-		return preserved_take(PRESERVED_MAX + 1, preserved, err);
-	if (preserved_take(activating + wanted, preserved, err) < 0)
-		return -1;
-	preserved->activating = activating;
-	return 0;
-}
-
 int launch(const struct launch_options *options, struct launch *launch, struct error *err)
 {
 	cleanup_materials struct materials materials = MATERIALS_NONE;
@@ -461,7 +448,7 @@ int launch(const struct launch_options *options, struct launch *launch, struct e
 				  .terminal = -1,
 				  .raw = RAW_TERMINAL_NONE,
 				  .watch = WATCH_NONE};
-	if (take_preserved(options->preserve_fds, &materials.preserved, err) < 0 ||
+	if (preserved_take_with_activation(options->preserve_fds, &materials.preserved, err) < 0 ||
 	    config_load(options->global->config, &materials.config, err) < 0)
 		return -1;
 	timeout = materials.config.start_timeout;

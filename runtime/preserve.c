@@ -155,6 +155,18 @@ int preserved_take(unsigned n, struct preserved *preserved, struct error *err)
 	return 0;
 }
 
+int preserved_take_with_activation(unsigned n, struct preserved *preserved, struct error *err)
+{
+	unsigned activating = preserved_activation();
+
+	if (n > PRESERVED_MAX || activating > PRESERVED_MAX)
+		return preserved_take(PRESERVED_MAX + 1, preserved, err);
+	if (preserved_take(activating + n, preserved, err) < 0)
+		return -1;
+	preserved->activating = activating;
+	return 0;
+}
+
 static void let_go(struct preserved_stream *stream)
 {
 	if (stream->fd >= 0)

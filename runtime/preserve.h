@@ -33,6 +33,8 @@ unsigned preserved_activation(void);
  * descriptor is opened. Fails when one is not there, or is nothing that can be relayed; *preserved is for
  * preserved_release in either case. */
 int preserved_take(unsigned n, struct preserved *preserved, struct error *err);
+/* The same with those of socket activation before them, as runc has it. */
+int preserved_take_with_activation(unsigned n, struct preserved *preserved, struct error *err);
 void preserved_release(struct preserved *preserved);
 #define cleanup_preserved __attribute__((cleanup(preserved_release)))
 
