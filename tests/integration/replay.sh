@@ -40,13 +40,21 @@ call() { # RUNTIME KEY COMMAND...
 	seen[$runtime/$key]="$? $(normalize <"$work/call.out")"
 	seen[$runtime/$key.err]=$(normalize <"$work/call.err")
 }
+# In the shell alone: starting programs again and again is what would keep others from ending.
+exec_has_ended() { # PID-FILE
+	local pid
+	[ -s "$1" ] || return 0
+	pid=$(<"$1")
+	kill -0 "$pid" || return 0
+	[[ $(<"/proc/$pid/status") == *State:*Z\ \(zombie\)* ]]
+}
 # The same for exec --detach: its process writes when the call has returned, and has ended when its pid is gone.
 call_exec() { # RUNTIME KEY PID-FILE COMMAND...
 	local runtime=$1 key=$2 exec_pid=$3
 	shift 3
 	rm -f "$exec_pid"
 	call "$runtime" "$key" "$@"
-	wait_for sh -c "! [ -s '$exec_pid' ] || ! kill -0 \$(cat '$exec_pid') || grep -q 'State:.*Z' /proc/\$(cat '$exec_pid')/status"
+	wait_for exec_has_ended "$exec_pid"
 	seen[$runtime/$key]="${seen[$runtime/$key]%% *} $(normalize <"$work/call.out")"
 }
 normalize() { sed -E 's/time="[^"]*" //; s/"time":"[^"]*"//; s/[0-9]{4}-[0-9]{2}-[0-9]{2}T[^ "]*/TIME/g; s/"(pid|init_pid)": ?[0-9]+/"\1":PID/g; s/\[([0-9]+,?)+\]/[PIDS]/'; }
