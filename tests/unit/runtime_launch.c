@@ -403,7 +403,8 @@ static void test_quick_process(void **state)
 
 	(void)state;
 	need_kvm();
-	assert_int_equal(launch_mode("exit-unanswered", true, &made, &err), 0);
+	if (launch_mode("exit-unanswered", true, &made, &err) < 0)
+		fail_msg("%s", err.message);
 	assert_int_equal(container_status(&made.container), CONTAINER_STOPPED);
 	assert_int_equal(child_wait(&made.machine.vmm), 9);
 	launch_release(&made);
