@@ -192,7 +192,7 @@ format:
 
 lint:
 	clang-format --dry-run --Werror $(ALL_C) $(ALL_H)
-	printf '%s\n' $(LINT_C) | xargs -P 2 -n 4 clang-tidy --quiet -- $(filter-out -MMD -MP -Werror -g,$(BASE_FLAGS))
+	printf '%s\n' $(LINT_C) | xargs -P 2 -I{} clang-tidy --quiet {} -- $(filter-out -MMD -MP -Werror -g,$(BASE_FLAGS))
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability,performance --std=c11 \
 		--suppress=missingIncludeSystem -D_GNU_SOURCE '-DHULL_VERSION="0"' -I. $(LINT_C)
 
