@@ -44,7 +44,7 @@ long=(
 	"fsops 1200"
 	"streams 1800"
 	"debian 1800"
-	"workloads 1800"
+	"workloads 3000"
 	"crash 1800"
 	"exec_many 1800"
 	"many 3000"
