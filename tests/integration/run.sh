@@ -30,6 +30,7 @@ core=(
 	"oom 400"
 	"clock 400"
 	"update 300"
+	"verbs 600"
 	"badinput 600"
 	"jail 300"
 )
@@ -39,7 +40,6 @@ long=(
 	"spec_seccomp 900"
 	"spec_namespaces 600"
 	"hooks 600"
-	"verbs 600"
 	"replay 900"
 	"fsops 1200"
 	"streams 1800"
