@@ -34,8 +34,10 @@
  *           jt 2, jf 2, k 8), and SECCOMP_FILTER_FLAG_*; it must be there when the spec asks for a filter.
  *
  *           Further members, all of which may be absent: "machine": true, its end is the machine's: all others are
- *           killed then, and EXIT is reported. "reportOom": true: AGENT_REPORT_OOM. "tied": true, it is killed when the
- * connection that this order came over ends. "namespaces": {"pid"|"network"|"ipc"|"uts": ID|null}, which of its
+ *           killed then, and EXIT is reported. "lingers": true, with it: they are not, and EXIT with its status is
+ *           reported when the last of them has ended as well. "reportOom": true: AGENT_REPORT_OOM. "tied": true, it is
+ *           killed when the connection that this order came over ends. "namespaces":
+ *           {"pid"|"network"|"ipc"|"uts": ID|null}, which of its
  *           namespaces are those of another container, which must live; the spec's own list says the rest.
  *
  *           A socket of the host is {"socket": {"uid", "gid", "mode"}} in mounts, in the place of an export.

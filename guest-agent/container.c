@@ -24,6 +24,7 @@ static uint32_t last_window_port; /* 0: none */
 static struct plan_window last_window;
 static unsigned n_made;
 static bool network_taken; /* the machine's, by the first container that wanted one */
+static bool machine_lingers; /* it ends with the last container */
 static bool machine_ends;
 static uint32_t machine_status;
 
@@ -158,6 +159,9 @@ static void end_machine_if_settled(void)
 	for (const struct container *container = containers; container; container = container->next)
 		if (!container->settled)
 			return;
+	/* From now on nobody joins. */
+	if (machine_lingers)
+		machine_ends = true;
 	if (machine_ends)
 		boot_report(AGENT_REPORT_EXIT, machine_status, &err);
 }
@@ -167,14 +171,22 @@ void container_answer_exit(struct container *container)
 	answer_ok(&container->waiting, json_pack("{s:i}", "exitStatus", container->exit_status));
 }
 
+static void begin_end(const struct container *container)
+{
+	machine_status = (uint32_t)container->exit_status;
+	if (container->plan->lingers) {
+		machine_lingers = true;
+		return;
+	}
+	machine_ends = true;
+	end_others();
+}
+
 /* The process has ended and all its output is in the streams. The container may be gone afterwards. */
 static void settle(struct container *container)
 {
-	if (container->stands_for_machine) {
-		machine_ends = true;
-		machine_status = (uint32_t)container->exit_status;
-		end_others();
-	}
+	if (container->stands_for_machine)
+		begin_end(container);
 	container->settled = true;
 	/* Its mounts went with its last process, and with them what programs had written through shared mappings; this
 	 * is for file systems that somebody else still has mounted. */

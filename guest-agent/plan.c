@@ -341,6 +341,7 @@ static int read_order(struct plan *plan, const json_t *order, struct error *err)
 	plan->read_only = json_is_true(json_object_get(json_object_get(spec, "root"), "readonly"));
 	plan->stands_for_machine = json_is_true(json_object_get(order, "machine"));
 	plan->reports_oom = json_is_true(json_object_get(order, "reportOom"));
+	plan->lingers = json_is_true(json_object_get(order, "lingers"));
 	plan->tied = json_is_true(json_object_get(order, "tied"));
 	plan->hostname = name_or_null(spec, "hostname");
 	plan->domainname = name_or_null(spec, "domainname");

@@ -127,6 +127,7 @@ struct plan {
 	struct hooks start_hooks;
 
 	bool stands_for_machine; /* its end is the machine's */
+	bool lingers;		 /* when the last of the others has ended as well */
 	bool reports_oom;	 /* to the VMM */
 	bool tied;		 /* it ends with the connection that the order came over */
 	uint32_t stdio[3];	 /* host port of each stream; 0: /dev/null. Equal ports are one stream. Of

@@ -143,6 +143,8 @@ static void write_order(FILE *out, const struct create_order *order)
 		order->machine ? "true" : "false", order->tied ? "true" : "false", (long long)now.tv_sec, now.tv_nsec);
 	if (order->reports_oom)
 		fputs("\"reportOom\":true,", out);
+	if (order->lingers)
+		fputs("\"lingers\":true,", out);
 	write_exports(out, order->exports);
 	write_disks(out, order->disks);
 	write_stdio(out, order);

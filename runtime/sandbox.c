@@ -58,6 +58,23 @@ int sandbox_wanted(const struct spec *spec, const char *own_id, const char **id,
 	return 0;
 }
 
+int sandbox_lingers(const struct spec *spec, const char *sandbox, bool *lingers, struct error *err)
+{
+	const char *end = spec_annotation(spec, SANDBOX_END_ANNOTATION);
+
+	*lingers = end && strcmp(end, "last") == 0;
+	if (end && !*lingers && strcmp(end, "container") != 0)
+		return error_set(err, EINVAL,
+				 SPEC_FILE ": annotations." SANDBOX_END_ANNOTATION ": `%s` is neither last nor container",
+				 end);
+	if (end && sandbox)
+		return error_set(err, EINVAL,
+				 SPEC_FILE ": annotations." SANDBOX_END_ANNOTATION
+					   ": the machine is that of sandbox %s, which decides",
+				 sandbox);
+	return 0;
+}
+
 int sandbox_open(const char *root, const char *id, struct container *sandbox, struct error *err)
 {
 	enum container_status status;

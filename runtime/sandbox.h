@@ -2,6 +2,11 @@
  * Containers that share one virtual machine. The first one, the sandbox container, brings the machine and takes it
  * along when it ends; others name it and join.
  *
+ * The sandbox container may ask for the machine to go on without it, until the last container in it has ended:
+ *
+ *   hull.sandbox.ends-with                "last", or "container" (default). The sandbox container counts as running for
+ *                                         as long, and its exit status stays what it was
+ *
  * A container joins when its annotations say so:
  *
  *   hull.sandbox                          the sandbox container's id; "" for none, whatever the others say
@@ -19,8 +24,14 @@
 #include "runtime/create_order.h"
 #include "runtime/spec.h"
 
+#define SANDBOX_END_ANNOTATION "hull.sandbox.ends-with"
+
 /* The id of the sandbox to be joined, or NULL: it gets a machine of its own. It belongs to the spec. */
 int sandbox_wanted(const struct spec *spec, const char *own_id, const char **id, struct error *err);
+
+/* Whether the machine of a container that makes its own (sandbox is NULL) ends with the last container in it. For one
+ * that joins, it is an error to ask for that. */
+int sandbox_lingers(const struct spec *spec, const char *sandbox, bool *lingers, struct error *err);
 
 /* Opens the sandbox container and makes sure that it lives. */
 int sandbox_open(const char *root, const char *id, struct container *sandbox, struct error *err);

@@ -86,6 +86,48 @@ static void test_annotations(void **state)
 		       "config.json: annotations.io.kubernetes.cri.sandbox-id: `a/b` is not the id of a container");
 }
 
+static void expect_lingers(const char *annotations, const char *sandbox, bool expected)
+{
+	struct error err = {0};
+	struct spec spec;
+	char text[512];
+	bool lingers;
+
+	snprintf(text, sizeof(text), "{\"annotations\":%s}", annotations);
+	spec = spec_of(text);
+	assert_int_equal(sandbox_lingers(&spec, sandbox, &lingers, &err), 0);
+	assert_int_equal(lingers, expected);
+	json_decref(spec.json);
+}
+
+static void expect_lingers_refused(const char *annotations, const char *sandbox, const char *message)
+{
+	struct error err = {0};
+	struct spec spec;
+	char text[512];
+	bool lingers;
+
+	snprintf(text, sizeof(text), "{\"annotations\":%s}", annotations);
+	spec = spec_of(text);
+	assert_int_equal(sandbox_lingers(&spec, sandbox, &lingers, &err), -1);
+	assert_string_equal(err.message, message);
+	json_decref(spec.json);
+}
+
+static void test_end(void **state)
+{
+	(void)state;
+	expect_lingers("{}", NULL, false);
+	expect_lingers("{}", "pod", false);
+	expect_lingers("{\"hull.sandbox.ends-with\":\"container\"}", NULL, false);
+	expect_lingers("{\"hull.sandbox.ends-with\":\"last\"}", NULL, true);
+	expect_lingers_refused("{\"hull.sandbox.ends-with\":\"\"}", NULL,
+			       "config.json: annotations.hull.sandbox.ends-with: `` is neither last nor container");
+	expect_lingers_refused("{\"hull.sandbox.ends-with\":\"last\"}", "pod",
+			       "config.json: annotations.hull.sandbox.ends-with: the machine is that of sandbox pod, which "
+			       "decides");
+}
+
 /* --- a sandbox container whose process is a child of this one ---------------------------------------------------- */
 
 struct world {
@@ -360,6 +402,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_annotations),
+	    cmocka_unit_test(test_end),
 	    TEST(test_paths),
 	    TEST(test_foreign_paths),
 	    TEST(test_open),
