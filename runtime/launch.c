@@ -14,6 +14,7 @@
 #include "common/cleanup.h"
 #include "runtime/agent.h"
 #include "runtime/create_order.h"
+#include "runtime/failure.h"
 #include "runtime/handover.h"
 #include "runtime/hooks.h"
 #include "runtime/materials.h"
@@ -211,6 +212,7 @@ static int create_in_guest(const struct launch_options *options, const struct ma
 	struct create_order create = {.id = options->id,
 				      .bundle = materials->bundle_path,
 				      .machine = true,
+				      .lingers = materials->lingers,
 				      .reports_oom = oom_reach(materials) > 0,
 				      .exports = &materials->exports,
 				      .disks = &materials->disks,
@@ -362,37 +364,6 @@ static int bring_up(const struct launch_options *options, struct materials *mate
 
 /* --- when it fails ----------------------------------------------------------------------------------------------- */
 
-static void append(struct error *err, const char *words)
-{
-	size_t used = strlen(err->message);
-
-	snprintf(err->message + used, sizeof(err->message) - used, " (%s)", words);
-}
-
-void launch_explain_end(int result, int log, int vmm_status, struct error *err)
-{
-	struct result last;
-	char words[512];
-
-	result_read(result, &last);
-	machine_last_words(log, words, sizeof(words));
-	if (last.kind == RESULT_PANIC)
-		error_set(err, EIO, "the guest kernel panicked%s%s", *last.text ? ": " : "", last.text);
-	else if (last.kind == RESULT_FAILED)
-		error_set(err, EIO, "the virtual machine failed: %s", last.text);
-	else if (last.kind == RESULT_EXITED)
-		error_set(err, EIO, "the container's process ended with status %d", last.status);
-	else if (vmm_status > 128)
-		error_set(err, EIO, "hull-vmm was killed by signal %s", signal_name(vmm_status - 128));
-	else if (vmm_status >= 0)
-		error_set(err, EIO, "hull-vmm ended with status %d", vmm_status);
-	else
-		error_set(err, EIO, "hull-vmm ended");
-	if (last.kind != RESULT_PANIC && *words && !strstr(err->message, words) &&
-	    (last.kind != RESULT_FAILED || !strstr(words, last.text)))
-		append(err, words);
-}
-
 /* When a connection to the guest broke, what the machine itself says is the better explanation. */
 static void improve_error(struct launch *launch, struct error *err)
 {
@@ -400,19 +371,20 @@ static void improve_error(struct launch *launch, struct error *err)
 	struct pollfd fsd = {.fd = launch->machine.fsd.pidfd, .events = POLLIN};
 	int status;
 
-	/* A sandbox has its own record of why it ended. */
-	if (launch->container.state.sandbox)
-		return;
 	if (launch->watch.event != WATCH_VMM_ENDED && launch->watch.event != WATCH_FSD_ENDED &&
 	    launch->watch.event != WATCH_FAILURE)
 		return;
+	if (launch->container.state.sandbox) {
+		failure_explain_sandbox(&launch->container, err);
+		return;
+	}
 	if (launch->machine.vmm.pid <= 0 || poll(&vmm, 1, LAST_WORDS_MS) != 1)
 		return;
 	/* The file server may be on its way out with the real reason in the log. */
 	if (launch->machine.fsd.pid > 0)
 		poll(&fsd, 1, LAST_WORDS_MS);
 	status = child_wait(&launch->machine.vmm);
-	launch_explain_end(launch->result, launch->log, status, err);
+	failure_explain(launch->result, launch->log, status, err);
 }
 
 static void undo(struct launch *launch, struct error *err)

@@ -33,7 +33,3 @@ void launch_release(struct launch *launch);
 
 /* On success the machine no longer depends on this process. */
 int launch(const struct launch_options *options, struct launch *launch, struct error *err);
-
-/* What is known about why the machine ended, as one line: from the result file, the log, and the exit status of
- * hull-vmm (-1: unknown). */
-void launch_explain_end(int result, int log, int vmm_status, struct error *err);

@@ -108,7 +108,8 @@ static int find_sandbox(const struct launch_options *options, struct materials *
 	cleanup_joined struct joined none = {0};
 	const char *root = options->global->root;
 
-	if (sandbox_wanted(&materials->spec, options->id, &materials->sandbox, err) < 0)
+	if (sandbox_wanted(&materials->spec, options->id, &materials->sandbox, err) < 0 ||
+	    sandbox_lingers(&materials->spec, materials->sandbox, &materials->lingers, err) < 0)
 		return -1;
 	if (!materials->sandbox)
 		return sandbox_find_joined(root, NULL, &materials->spec, &none, err);

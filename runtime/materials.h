@@ -38,6 +38,7 @@ struct materials {
 	int console; /* file for the guest kernel's messages, or -1 */
 	int signals;
 	const char *sandbox; /* id of the one to be joined, or NULL; belongs to the spec */
+	bool lingers;	     /* the machine ends with the last container in it */
 	struct join join;
 };
 

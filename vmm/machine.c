@@ -94,9 +94,11 @@ static void file_server_ended(void *owner)
 static void guest_panicked(void *owner)
 {
 	struct machine *machine = owner;
+	char last[CONSOLE_TAIL + 1];
 
-	loop_call(machine->loop, end_unreported,
-		  &(struct unreported){machine, MACHINE_PANICKED, "the guest kernel panicked"});
+	console_last(&machine->console, last);
+	console_panic(last, machine->why, sizeof(machine->why));
+	loop_call(machine->loop, end_unreported, &(struct unreported){machine, MACHINE_PANICKED, machine->why});
 }
 
 static void vcpu_failed(void *owner, const char *reason)
@@ -110,7 +112,14 @@ static void vcpu_failed(void *owner, const char *reason)
 
 static void shutdown_guest(void *owner)
 {
-	vcpu_failed(owner, "the guest shut down without reporting an exit status");
+	static const char what[] = "the guest shut down without reporting an exit status";
+	struct machine *machine = owner;
+	char last[CONSOLE_TAIL + 1], line[sizeof(machine->why) - sizeof(what) - 2], text[sizeof(machine->why)];
+
+	console_last(&machine->console, last);
+	console_last_line(last, line, sizeof(line));
+	snprintf(text, sizeof(text), "%s%s%s", what, *line ? ": " : "", line);
+	vcpu_failed(machine, text);
 }
 
 static void port_read(void *owner, uint16_t port, void *data, unsigned size)
@@ -119,7 +128,7 @@ static void port_read(void *owner, uint16_t port, void *data, unsigned size)
 	uint8_t value;
 
 	memset(data, 0xff, size);
-	if (console_has_port(&machine->console, port)) {
+	if (console_has_port(port)) {
 		value = console_read(&machine->console, port);
 		memcpy(data, &value, sizeof(value));
 		return;
@@ -140,7 +149,7 @@ static void port_write(void *owner, uint16_t port, const void *data, unsigned si
 	uint8_t value;
 
 	memcpy(&value, data, sizeof(value));
-	if (console_has_port(&machine->console, port)) {
+	if (console_has_port(port)) {
 		console_write(&machine->console, port, value);
 	} else if (size == 1 && is_reset(port, value)) {
 		shutdown_guest(machine);
@@ -412,6 +421,17 @@ static int start(struct machine *machine, struct error *err)
 	return filter_thread(machine, machine->options->savable ? JAIL_THREAD_SAVING : JAIL_THREAD_LOOP, err);
 }
 
+/* Where the kernel's messages are not kept, these are the only ones that there are. */
+static void log_last_words(struct machine *machine)
+{
+	char last[CONSOLE_TAIL + 1], *rest = last, *line;
+
+	console_last(&machine->console, last);
+	while ((line = strsep(&rest, "\n")))
+		if (*line)
+			log_line("guest: %s", line);
+}
+
 void machine_run(const struct machine_options *options, struct machine_result *result)
 {
 	/* Static: the vCPUs' threads may still be in it when this returns. */
@@ -427,4 +447,6 @@ void machine_run(const struct machine_options *options, struct machine_result *r
 	}
 	loop_run(machine.loop);
 	console_flush(&machine.console);
+	if (result->end == MACHINE_PANICKED)
+		log_last_words(&machine);
 }

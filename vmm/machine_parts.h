@@ -43,6 +43,7 @@ struct machine {
 	struct snapshot snapshot;
 	pthread_barrier_t filtered; /* every thread has its system call filter */
 	atomic_bool filter_failed;
+	char why[256]; /* the guest's own word for its end */
 };
 
 /* Ends the machine, unless it has come to an end already. With the loop's lock held. */

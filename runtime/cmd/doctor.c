@@ -28,6 +28,7 @@
 #include "runtime/agent.h"
 #include "runtime/command.h"
 #include "runtime/kvm.h"
+#include "runtime/failure.h"
 #include "runtime/launch.h"
 #include "runtime/machine.h"
 #include "runtime/output.h"
@@ -286,7 +287,7 @@ static void explain_boot(struct examination *examination, struct trial *trial, s
 		return;
 	}
 	if (ended)
-		launch_explain_end(trial->result, trial->log, child_wait(&trial->machine.vmm), err);
+		failure_explain(trial->result, trial->log, child_wait(&trial->machine.vmm), err);
 	/* Such words of KVM, after all that was checked before, come from a KVM that is not hardware's. */
 	bad(examination, "boot", "%s%s", err->message,
 	    ended && strstr(err->message, "KVM: ")

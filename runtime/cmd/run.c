@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/signalfd.h>
@@ -12,6 +13,7 @@
 #include "common/cleanup.h"
 #include "runtime/agent.h"
 #include "runtime/command.h"
+#include "runtime/failure.h"
 #include "runtime/launch_flags.h"
 #include "runtime/report.h"
 #include "runtime/signals.h"
@@ -110,13 +112,17 @@ static int final_status(struct launch *launch, int vmm_status)
 	struct result result;
 	struct error err;
 
-	/* A proxy ends as the process does for which it stands. */
-	if (launch->container.state.sandbox)
-		return vmm_status;
+	/* A proxy ends as the process does for which it stands, and as if that were killed when the machine ends. */
+	if (launch->container.state.sandbox) {
+		if (vmm_status != 128 + SIGKILL || !failure_explain_sandbox(&launch->container, &err))
+			return vmm_status;
+		report_error("%s", err.message);
+		return MACHINE_FAILURE_STATUS;
+	}
 	result_read(launch->result, &result);
 	if (result.kind == RESULT_EXITED)
 		return result.status;
-	launch_explain_end(launch->result, launch->log, vmm_status, &err);
+	failure_explain(launch->result, launch->log, vmm_status, &err);
 	report_error("%s", err.message);
 	return result.kind == RESULT_NONE && vmm_status > 128 ? vmm_status : MACHINE_FAILURE_STATUS;
 }
