@@ -37,6 +37,7 @@ core=(
 long=(
 	"preserve 600"
 	"sandbox 900"
+	"pods 600"
 	"spec_seccomp 900"
 	"spec_namespaces 600"
 	"hooks 600"

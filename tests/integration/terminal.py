@@ -1,4 +1,6 @@
-"""Drives terminals for terminal.sh: a person at a keyboard, and an engine with a console socket.
+"""Drives terminals for terminal.sh and pods.sh: a person at a keyboard, and an engine with a console socket.
+
+    terminal.py HULL WORK [CASE...]
 
 Each case prints "ok ..." or "not ok ..." lines.
 """
@@ -363,7 +365,44 @@ def engines():
     result(eventually(lambda: not os.path.exists(f"/proc/{pid}")), "exec with a console socket: and the proxy")
 
 
-for case in (run_in_the_foreground, exec_in_the_foreground, hang_up, engines):
+def pod_member():
+    """A container that has joined a sandbox: bundle hull-console is one."""
+    engine = Engine()
+    subprocess.run([HULL, "create", "-b", WORK + "/hull-console", "--console-socket", engine.path, "--pid-file",
+                    WORK + "/console.pid", "console"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+    engine.take()
+    set_size(engine.fd, 33, 77)
+    subprocess.run([HULL, "start", "console"], stdin=subprocess.DEVNULL, check=True)
+    shell(engine)
+    same("member: the window's size", b"33 77", ask(engine, "stty size", rb"(\d+ \d+)\r\n").group(1))
+    set_size(engine.fd, 34, 78)
+    changed = lambda: ask(engine, "stty size", rb"(\d+ \d+)\r\n").group(1) == b"34 78"
+    result(eventually(changed), "member: the window's size follows")
+    same("member: the console", b"character", ask(engine, "stat -c %F /dev/console", rb"\n(character)[^\r]*\r\n").group(1))
+
+    person = Person(HULL, "exec", "-t", "console", "sh")
+    shell(person)
+    same("member: exec -t: the window's size", b"30 100", ask(person, "stty size", rb"(\d+ \d+)\r\n").group(1))
+    same("member: exec -t: another terminal", b"/dev/pts/1", ask(person, "tty", rb"\n(/dev/[^\r]*)\r\n").group(1))
+    person.type("sleep 100\n")
+    person.expect(rb"sleep 100\r\n")
+    eventually(lambda: b"sleep 100" in subprocess.run([HULL, "exec", "console", "ps", "-o", "args"],
+                                                      stdin=subprocess.DEVNULL, capture_output=True).stdout)
+    person.type("\x03")
+    shell(person)
+    same("member: exec -t: ^C", b"130", ask(person, "echo status $?", rb"status (\d+)\r\n").group(1))
+    person.type("exit 44\n")
+    same("member: exec -t: exit status", 44, person.wait())
+    os.close(person.fd)
+
+    os.close(engine.fd)
+    stopped = lambda: b'"stopped"' in subprocess.run([HULL, "state", "console"], capture_output=True).stdout
+    result(eventually(stopped), "member: hangs up with the engine")
+    subprocess.run([HULL, "delete", "--force", "console"], check=True)
+
+
+CASES = {case.__name__: case for case in (run_in_the_foreground, exec_in_the_foreground, hang_up, engines, pod_member)}
+for case in [CASES[name] for name in sys.argv[3:]] or [run_in_the_foreground, exec_in_the_foreground, hang_up, engines]:
     try:
         case()
     except Exception as error:
