@@ -28,9 +28,9 @@ static const struct {
 /* The annotation that decides, and the id in it. */
 static const char *find_annotation(const struct spec *spec, const char **name)
 {
-	const char *id = spec_annotation(spec, "hull.sandbox");
+	const char *id = spec_annotation(spec, SANDBOX_ANNOTATION);
 
-	*name = "hull.sandbox";
+	*name = SANDBOX_ANNOTATION;
 	for (size_t i = 0; !id && i < sizeof(engines) / sizeof(engines[0]); i++) {
 		const char *type = spec_annotation(spec, engines[i].type);
 
@@ -64,9 +64,9 @@ int sandbox_lingers(const struct spec *spec, const char *sandbox, bool *lingers,
 
 	*lingers = end && strcmp(end, "last") == 0;
 	if (end && !*lingers && strcmp(end, "container") != 0)
-		return error_set(err, EINVAL,
-				 SPEC_FILE ": annotations." SANDBOX_END_ANNOTATION ": `%s` is neither last nor container",
-				 end);
+		return error_set(
+		    err, EINVAL,
+		    SPEC_FILE ": annotations." SANDBOX_END_ANNOTATION ": `%s` is neither last nor container", end);
 	if (end && sandbox)
 		return error_set(err, EINVAL,
 				 SPEC_FILE ": annotations." SANDBOX_END_ANNOTATION

@@ -24,6 +24,7 @@
 #include "runtime/create_order.h"
 #include "runtime/spec.h"
 
+#define SANDBOX_ANNOTATION "hull.sandbox"
 #define SANDBOX_END_ANNOTATION "hull.sandbox.ends-with"
 
 /* The id of the sandbox to be joined, or NULL: it gets a machine of its own. It belongs to the spec. */

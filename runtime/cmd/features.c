@@ -8,6 +8,7 @@
 #include "common/spec_fields.h"
 #include "runtime/command.h"
 #include "runtime/output.h"
+#include "runtime/sandbox.h"
 #include "runtime/vm_size.h"
 
 /* Those of the guest's kernel; the host's may know more or fewer. */
@@ -83,9 +84,10 @@ static const char *const seccomp_architectures[] = {"SCMP_ARCH_X32", "SCMP_ARCH_
 static const char *const seccomp_flags[] = {"SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
 					    "SECCOMP_FILTER_FLAG_TSYNC", NULL};
 
-/* What changes how the machine is made; an engine that takes annotations from people it does not trust keeps these
- * away. */
-static const char *const unsafe_annotations[] = {VM_MEMORY_ANNOTATION, VM_VCPUS_ANNOTATION, "hull.console", NULL};
+/* What changes how the machine is made, and who shares it; an engine that takes annotations from people it does not
+ * trust keeps these away. */
+static const char *const unsafe_annotations[] = {VM_MEMORY_ANNOTATION, VM_VCPUS_ANNOTATION,    "hull.console",
+						 SANDBOX_ANNOTATION,   SANDBOX_END_ANNOTATION, NULL};
 
 static json_t *texts(const char *const *list)
 {
