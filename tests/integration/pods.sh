@@ -31,7 +31,7 @@ member a p "$forever" && "$hull" start a
 check "another one" wait_for shows "$work/a.out" ready
 member b p "$forever"
 "$hull" kill p TERM
-over() { "$hull" kill p 0 2>&1 | grep -q 'not running'; }
+over() { "$hull" kill p CONT 2>&1 | grep -q 'process already finished'; }
 check "its own process ends" wait_for over
 same "the others stay" "running created" "$(status a) $(status b)"
 same "as does the machine" "running" "$(status p)"
