@@ -8,7 +8,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -175,45 +174,6 @@ static pid_t fork_process(const struct plan_namespaces *namespaces, struct clone
 	return pid;
 }
 
-/* Back to the agent's own mount namespace, and its root. */
-static void uncover_root(int own)
-{
-	struct error err;
-
-	if (setns(own, CLONE_NEWNS) < 0) {
-		error_set_errno(&err, "return from a container's mount namespace");
-		boot_fail(&err);
-	}
-	close(own);
-}
-
-/* The mounts that a new mount namespace of another user namespace begins with are locked: its root cannot take them
- * away. So an empty directory is laid over the agent's root for the length of the fork. What is forked still has that
- * root as its own, until it enters the container's, and never finds a way back: the cover is what it finds when it
- * takes away all that it has mounted itself. Returns the agent's own mount namespace. */
-static int cover_root(struct error *err)
-{
-	cleanup_close int own = open_own(NAMESPACE_MOUNT);
-
-	if (own < 0 || unshare(CLONE_NEWNS) < 0)
-		return error_set_errno(err, "make a mount namespace");
-	if (mount("none", "/", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k") == 0)
-		return take_fd(&own);
-	error_set_errno(err, "cover the agent's root");
-	uncover_root(take_fd(&own));
-	return -1;
-}
-
-static pid_t fork_covered(const struct plan_namespaces *namespaces, struct clone_args *args, struct error *err)
-{
-	int own = cover_root(err);
-	pid_t pid = own < 0 ? -1 : fork_process(namespaces, args, err);
-
-	if (pid != 0 && own >= 0)
-		uncover_root(own);
-	return pid;
-}
-
 pid_t namespaces_fork(const struct plan_namespaces *namespaces, const int joined[NAMESPACE_SHAREABLE],
 		      bool machine_network, int cgroup, int *pidfd, struct error *err)
 {
@@ -227,8 +187,7 @@ pid_t namespaces_fork(const struct plan_namespaces *namespaces, const int joined
 	pid_t pid = -1;
 
 	if (enter(namespaces, joined, own, err) == 0)
-		pid = namespaces->use[NAMESPACE_USER] == NAMESPACE_OWN ? fork_covered(namespaces, &args, err)
-								       : fork_process(namespaces, &args, err);
+		pid = fork_process(namespaces, &args, err);
 	if (pid == 0) {
 		/* It has nobody to tell yet; that it is gone will be noticed. */
 		if ((args.flags & CLONE_NEWNET) && boot_bring_up_loopback(err) < 0)

@@ -2,14 +2,11 @@
  * Tries to get at files outside of its container, with whatever privileges it has; prints how each attempt went.
  *
  *   outside mount TYPE SOURCE      mounts a file system on /mnt: "mounted", or why not
- *   outside uncover                takes its root file system away: what is below it, by name, or "nothing"
  *   outside handles                opens files by made-up handles: "none", "own" (files of its own root file system) or
  *                                  "outside"
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -72,34 +69,10 @@ static const char *try_handles(void)
 	return found;
 }
 
-static const char *first_name(const char *path)
-{
-	DIR *directory = opendir(path);
-	struct dirent *entry;
-
-	while (directory && (entry = readdir(directory)))
-		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-			return entry->d_name;
-	return directory ? "nothing" : strerror(errno);
-}
-
-/* Entering one's own mount namespace again leads to the topmost mount of its root. */
-static const char *try_uncover(void)
-{
-	int own = open("/proc/self/ns/mnt", O_RDONLY);
-
-	for (int i = 0; i < 4; i++)
-		if ((umount2("/", MNT_DETACH) < 0 && i == 0) || setns(own, CLONE_NEWNS) < 0)
-			return strerror(errno);
-	return first_name("/");
-}
-
 int main(int argc, char **argv)
 {
 	if (argc == 4 && strcmp(argv[1], "mount") == 0)
 		puts(try_mount(argv[2], argv[3]));
-	else if (argc == 2 && strcmp(argv[1], "uncover") == 0)
-		puts(try_uncover());
 	else if (argc == 2 && strcmp(argv[1], "handles") == 0)
 		puts(try_handles());
 	else
