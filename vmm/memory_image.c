@@ -131,6 +131,7 @@ static void survey_free(struct survey *survey)
 {
 	for (unsigned i = 0; i < survey->region_count; i++)
 		free(survey->regions[i].bits);
+	survey->region_count = 0;
 }
 
 static int survey_memory(const struct guest_memory *memory, struct survey *survey, struct error *err)
@@ -144,8 +145,10 @@ static int survey_memory(const struct guest_memory *memory, struct survey *surve
 		struct used_pages *pages = &survey->regions[survey->region_count++];
 
 		*pages = (struct used_pages){.address = address, .host = host, .count = size / PAGE_SIZE};
-		if (find_used(pages, err) < 0)
+		if (find_used(pages, err) < 0) {
+			survey_free(survey);
 			return -1;
+		}
 	}
 	return 0;
 }

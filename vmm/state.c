@@ -185,7 +185,7 @@ static bool comes_after(const struct section *section, const struct section *bef
 int state_open(struct state *state, const void *data, size_t size, struct error *err)
 {
 	struct section section, before = {0};
-	struct header header;
+	struct header header = {0};
 	size_t offset = sizeof(header);
 	uint32_t count = 0;
 
