@@ -23,7 +23,7 @@ static struct container *containers;
 static uint32_t last_window_port; /* 0: none */
 static struct plan_window last_window;
 static unsigned n_made;
-static bool network_taken; /* the machine's, by the first container that wanted one */
+static bool network_taken;   /* the machine's, by the first container that wanted one */
 static bool machine_lingers; /* it ends with the last container */
 static bool machine_ends;
 static uint32_t machine_status;

@@ -123,9 +123,10 @@ static void test_end(void **state)
 	expect_lingers("{\"hull.sandbox.ends-with\":\"last\"}", NULL, true);
 	expect_lingers_refused("{\"hull.sandbox.ends-with\":\"\"}", NULL,
 			       "config.json: annotations.hull.sandbox.ends-with: `` is neither last nor container");
-	expect_lingers_refused("{\"hull.sandbox.ends-with\":\"last\"}", "pod",
-			       "config.json: annotations.hull.sandbox.ends-with: the machine is that of sandbox pod, which "
-			       "decides");
+	expect_lingers_refused(
+	    "{\"hull.sandbox.ends-with\":\"last\"}", "pod",
+	    "config.json: annotations.hull.sandbox.ends-with: the machine is that of sandbox pod, which "
+	    "decides");
 }
 
 /* --- a sandbox container whose process is a child of this one ---------------------------------------------------- */
