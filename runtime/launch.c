@@ -255,7 +255,9 @@ static int start_in_guest(struct launch *launch, struct error *err)
 {
 	if (agent_start(launch->agent, &launch->watch, launch->container.id, err) == 0)
 		return 0;
-	if (launch->watch.event != WATCH_VMM_ENDED && launch->watch.event != WATCH_FAILURE)
+	/* The file server ends as soon as the machine lets go of it, which may be seen first. */
+	if (launch->watch.event != WATCH_VMM_ENDED && launch->watch.event != WATCH_FSD_ENDED &&
+	    launch->watch.event != WATCH_FAILURE)
 		return -1;
 	return machine_has_exited(launch->machine.vmm.pidfd, launch->result) ? 0 : -1;
 }
