@@ -14,7 +14,6 @@ core=(
 	"kernel 300"
 	"devices 400"
 	"agent 600"
-	"snapshot 600"
 	"lifecycle 900"
 	"exec 900"
 	"terminal 900"
@@ -35,6 +34,7 @@ core=(
 	"jail 300"
 )
 long=(
+	"snapshot 600"
 	"preserve 600"
 	"sandbox 900"
 	"pods 600"
