@@ -21,7 +21,7 @@
 #include "runtime/systemd.h"
 
 #define FILE_SIZE_MAX 65536
-#define REMOVE_TIMEOUT_MS 5000
+#define REMOVE_TIMEOUT_MS 20000 /* an overloaded host takes its time to let a killed process go */
 #define POLL_NS 5000000
 #define POLL_MS 5
 

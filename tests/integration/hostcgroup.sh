@@ -76,8 +76,9 @@ fi
 for limit in 6 64 700; do
 	bundle "$work/b" "$work/rootfs" sh -c 'free -m | awk "/Mem/ {print \$2, \$4}"; nproc'
 	edit "$work/b" ".linux.resources.memory.limit=$((limit << 20))"
-	read -r -d '' total free cpus <<<"$("$hull" run -b "$work/b" size 2>"$work/err" </dev/null)"
+	read -r -d '' total free cpus <<<"$("$hull" run -b "$work/b" size 2>"$work/err" </dev/null; echo "status $?" >>"$work/err")"
 	[ "${free:-0}" -ge "$limit" ] && ok "memory limit $limit MiB: the guest has $total MiB, $free of them free" || not_ok "memory limit $limit MiB: the guest has $total MiB, $free free" "$(cat "$work/err")"
+	same "and nothing to complain of" "status 0" "$(cat "$work/err")"
 done
 bundle "$work/b" "$work/rootfs" nproc
 edit "$work/b" '.linux.resources.cpu={cpus:"0,1"}'
