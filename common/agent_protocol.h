@@ -28,6 +28,9 @@
  *           source, up to half a second on a slow host; and a machine that was frozen has missed more. From then on the
  *           agent keeps the clock by asking for the time (AGENT_REPORT_TIME).
  *
+ *           "seed" (may be absent): 64 hexadecimal digits, random bytes of the host for the random generator of a guest
+ *           that has no container yet. A machine that was forked has the same state in it as its siblings.
+ *
  *           bundle is what the state that hooks find on their standard input says.
  *
  *           seccomp is spec.linux.seccomp compiled: 16 hexadecimal digits for each instruction of classic BPF (code 4,

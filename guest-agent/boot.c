@@ -20,6 +20,7 @@
 #include "common/io.h"
 #include "guest-agent/cgroup.h"
 #include "guest-agent/places.h"
+#include "guest-agent/random.h"
 #include "guest-agent/vsock.h"
 
 static int report_fd = -1;
@@ -111,6 +112,8 @@ int boot_finish(struct error *err)
 	if (cgroup_enable_controllers(err) < 0)
 		return -1;
 	umask(0);
+	if (random_open(err) < 0)
+		return -1;
 	/* The initramfs usually has it. */
 	if (mknod(PLACE_NULL, S_IFCHR | 0666, makedev(1, 3)) < 0 && errno != EEXIST)
 		return error_set_errno(err, "make " PLACE_NULL);

@@ -17,6 +17,7 @@
 #include "guest-agent/clock.h"
 #include "guest-agent/container_parts.h"
 #include "guest-agent/init.h"
+#include "guest-agent/random.h"
 #include "guest-agent/user_namespace.h"
 
 static struct container *containers;
@@ -433,6 +434,15 @@ static void tie_ended(struct dependent *tie)
 		cgroup_kill(container->cgroup, &err);
 }
 
+/* Before the first container: a machine that was forked is still its template in what it knows of time, and its random
+ * generator is that of all others forked from it. */
+static int become_own_machine(const struct order *order, struct error *err)
+{
+	if (order->has_seed && random_seed(order->seed, err) < 0)
+		return -1;
+	return order->time ? clock_begin(order->time, err) : 0;
+}
+
 int container_create(struct order *order, struct answer *answer, struct error *err)
 {
 	struct container *container;
@@ -441,7 +451,7 @@ int container_create(struct order *order, struct answer *answer, struct error *e
 		return error_set(err, ECANCELED, "the sandbox is ending");
 	if (container_find(order->id))
 		return error_set(err, EEXIST, "container with id exists: %s", order->id);
-	if (order->time && !containers && n_made == 0 && clock_begin(order->time, err) < 0)
+	if (!containers && n_made == 0 && become_own_machine(order, err) < 0)
 		return -1;
 	container = container_new(order);
 	if (!container)

@@ -1,9 +1,24 @@
 #include "guest-agent/order.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/spec_values.h"
+
+static int parse_seed(const json_t *value, struct order *order, struct error *err)
+{
+	const char *digits = json_string_value(value);
+
+	order->has_seed = value != NULL;
+	if (!value)
+		return 0;
+	if (!digits || strlen(digits) != 2 * RANDOM_SEED_SIZE || strspn(digits, "0123456789abcdef") != strlen(digits))
+		return error_set(err, EINVAL, "create: seed must be %d hexadecimal digits", 2 * RANDOM_SEED_SIZE);
+	for (size_t i = 0; i < RANDOM_SEED_SIZE; i++)
+		sscanf(digits + 2 * i, "%2hhx", &order->seed[i]);
+	return 0;
+}
 
 static int parse_create(json_t *json, struct order *order, struct error *err)
 {
@@ -11,6 +26,8 @@ static int parse_create(json_t *json, struct order *order, struct error *err)
 
 	if (time && (spec_get_i64(time, &order->time) < 0 || order->time <= 0))
 		return error_set(err, EINVAL, "create: time must be a positive number of nanoseconds");
+	if (parse_seed(json_object_get(json, "seed"), order, err) < 0)
+		return -1;
 	order->plan = plan_new(json, err);
 	return order->plan ? 0 : -1;
 }

@@ -9,6 +9,7 @@
 
 #include "common/error.h"
 #include "guest-agent/plan.h"
+#include "guest-agent/random.h"
 
 enum order_kind {
 	ORDER_CREATE,
@@ -40,7 +41,9 @@ struct order {
 	const char *cgroup;	/* exec: below the container's, or NULL; belongs to the JSON */
 	unsigned columns, rows; /* resize */
 	int64_t time;		/* create: the host's clock, nanoseconds since 1970; 0: not given */
-	int signal;		/* kill */
+	bool has_seed;		/* create */
+	unsigned char seed[RANDOM_SEED_SIZE];
+	int signal;		    /* kill */
 	struct resources resources; /* update; owned by the order */
 	uint64_t known;		    /* events, kernel-log: what the host has heard of already */
 	uint32_t connection, port;  /* sockets: the last one given out, 0: none; 0: it could not be made */

@@ -38,9 +38,9 @@ int vmm_control_connect(int folder, const char *name, struct error *err)
 	return socket_connect_in(folder, name, "the virtual machine", err);
 }
 
-static int control_send(int control, const struct vmm_request *request, const int *fd, struct error *err)
+static int control_send(int control, const struct vmm_request *request, const int *fds, size_t n, struct error *err)
 {
-	if (send_with_fds(control, request, sizeof(*request), fd, fd ? 1 : 0, MSG_DONTWAIT) < 0)
+	if (send_with_fds(control, request, sizeof(*request), fds, n, MSG_DONTWAIT) < 0)
 		return error_set_errno(err, "send a request to the virtual machine");
 	return 0;
 }
@@ -59,10 +59,10 @@ static int control_receive(int control, struct watch *watch, struct vmm_reply *r
 	return 0;
 }
 
-static int control_call(int control, struct watch *watch, const struct vmm_request *request, const int *fd,
+static int control_call(int control, struct watch *watch, const struct vmm_request *request, const int *fds, size_t n,
 			struct vmm_reply *reply, struct error *err)
 {
-	return control_send(control, request, fd, err) < 0 ? -1 : control_receive(control, watch, reply, err);
+	return control_send(control, request, fds, n, err) < 0 ? -1 : control_receive(control, watch, reply, err);
 }
 
 int vmm_control_stream(int control, struct watch *watch, int fd, uint32_t flags, uint32_t *port, struct error *err)
@@ -70,7 +70,7 @@ int vmm_control_stream(int control, struct watch *watch, int fd, uint32_t flags,
 	struct vmm_request request = {.version = VMM_CONTROL_VERSION, .operation = VMM_STREAM, .flags = flags};
 	struct vmm_reply reply = {0};
 
-	if (control_call(control, watch, &request, &fd, &reply, err) < 0)
+	if (control_call(control, watch, &request, &fd, 1, &reply, err) < 0)
 		return -1;
 	if (reply.error)
 		return error_set(err, (int)reply.error, "hand a stream to the virtual machine: %s",
@@ -83,7 +83,7 @@ int vmm_control_drain(int control, uint32_t port, struct error *err)
 {
 	struct vmm_request request = {.version = VMM_CONTROL_VERSION, .operation = VMM_DRAIN, .port = port};
 
-	return control_send(control, &request, NULL, err);
+	return control_send(control, &request, NULL, 0, err);
 }
 
 int vmm_control_drained(int control, struct watch *watch, struct error *err)
@@ -102,12 +102,26 @@ int vmm_control_status(int control, struct watch *watch, uint32_t *status, struc
 	struct vmm_request request = {.version = VMM_CONTROL_VERSION, .operation = VMM_STATUS};
 	struct vmm_reply reply = {0};
 
-	if (control_call(control, watch, &request, NULL, &reply, err) < 0)
+	if (control_call(control, watch, &request, NULL, 0, &reply, err) < 0)
 		return -1;
 	if (reply.error)
 		return error_set(err, (int)reply.error, "ask the virtual machine for its state: %s",
 				 strerror((int)reply.error));
 	*status = reply.value;
+	return 0;
+}
+
+int vmm_control_save(int control, struct watch *watch, int state, int memory, struct error *err)
+{
+	struct vmm_request request = {
+	    .version = VMM_CONTROL_VERSION, .operation = VMM_SAVE, .flags = VMM_SAVE_AND_END};
+	struct vmm_reply reply = {0};
+	int files[] = {state, memory};
+
+	if (control_call(control, watch, &request, files, 2, &reply, err) < 0)
+		return -1;
+	if (reply.error)
+		return error_set(err, (int)reply.error, "save the virtual machine: %s", strerror((int)reply.error));
 	return 0;
 }
 
@@ -122,7 +136,7 @@ int agent_connect(int control, struct watch *watch, struct error *err)
 		return error_set_errno(err, "make a socket pair");
 	ours = ends[0];
 	theirs = ends[1];
-	if (control_call(control, watch, &request, &theirs, &reply, err) < 0)
+	if (control_call(control, watch, &request, &theirs, 1, &reply, err) < 0)
 		return -1;
 	if (reply.error)
 		return error_set(err, (int)reply.error, "connect to the agent in the guest: %s",

@@ -28,6 +28,9 @@ int vmm_control_stream(int control, struct watch *watch, int fd, uint32_t flags,
 int vmm_control_drain(int control, uint32_t port, struct error *err);
 int vmm_control_drained(int control, struct watch *watch, struct error *err);
 
+/* VMM_SAVE_AND_END: saves the machine into two empty files, after which it ends. */
+int vmm_control_save(int control, struct watch *watch, int state, int memory, struct error *err);
+
 /* Connects to the agent: waits until the guest has come up. Returns a stream or -1. */
 int agent_connect(int control, struct watch *watch, struct error *err);
 

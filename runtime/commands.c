@@ -3,13 +3,13 @@
 extern const struct command command_checkpoint, command_completion, command_console, command_create, command_delete,
     command_doctor, command_events, command_exec, command_explain, command_features, command_kill, command_list,
     command_logs, command_pause, command_ps, command_restore, command_resume, command_run, command_spec, command_start,
-    command_state, command_update;
+    command_state, command_template, command_update;
 
 const struct command *const commands[] = {
     &command_create,  &command_start,	   &command_run,      &command_exec,	   &command_ps,	     &command_pause,
     &command_resume,  &command_state,	   &command_kill,     &command_delete,	   &command_list,    &command_update,
     &command_events,  &command_spec,	   &command_features, &command_doctor,	   &command_explain, &command_logs,
-    &command_console, &command_checkpoint, &command_restore,  &command_completion,
+    &command_console, &command_checkpoint, &command_restore,  &command_template, &command_completion,
 };
 
 const size_t n_commands = sizeof(commands) / sizeof(commands[0]);

@@ -64,12 +64,44 @@ static int read_timeout(const json_t *value, struct config *config, struct error
 	return 0;
 }
 
+int config_parse_template(const char *text, enum template_use *use)
+{
+	static const char *const names[] = {
+	    [TEMPLATE_AUTO] = "auto", [TEMPLATE_MANUAL] = "manual", [TEMPLATE_OFF] = "off"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(names[i], text) == 0) {
+			*use = (enum template_use)i;
+			return 0;
+		}
+	}
+	return -1;
+}
+
+static int read_template(const json_t *value, struct config *config, struct error *err)
+{
+	if (!json_is_string(value) || config_parse_template(json_string_value(value), &config->template) < 0)
+		return error_set(err, EINVAL, "template must be \"auto\", \"manual\" or \"off\"");
+	return 0;
+}
+
+static int read_template_age(const json_t *value, struct config *config, struct error *err)
+{
+	uint64_t number;
+
+	if (spec_get_u64(value, &number) < 0 || number < 1 || number > UINT32_MAX)
+		return error_set(err, EINVAL, "templateAge must be a number of seconds from 1 on");
+	config->template_age = (unsigned)number;
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	int (*read)(const json_t *value, struct config *config, struct error *err);
 } members[] = {
     {"memory", read_memory},   {"vcpus", read_vcpus},	       {"cgroupManager", read_manager},
-    {"console", read_console}, {"startTimeout", read_timeout},
+    {"console", read_console}, {"startTimeout", read_timeout}, {"template", read_template},
+    {"templateAge", read_template_age},
 };
 
 static int read_member(const char *name, const json_t *value, struct config *config, struct error *err)
@@ -85,7 +117,9 @@ struct config config_defaults(void)
 	return (struct config){.memory = VM_MEMORY_DEFAULT,
 			       .vcpus = VM_VCPUS_DEFAULT,
 			       .manager = CGROUP_CGROUPFS,
-			       .start_timeout = WATCH_START_TIMEOUT};
+			       .start_timeout = WATCH_START_TIMEOUT,
+			       .template = TEMPLATE_AUTO,
+			       .template_age = TEMPLATE_AGE_DEFAULT};
 }
 
 int config_parse(const char *text, size_t size, struct config *config, struct error *err)

@@ -8,8 +8,13 @@
  *                    guest only
  *   "console"        true: the messages of the guest's kernel are kept with the container, for `hull logs --kernel`
  *   "startTimeout"   seconds that a guest may take to come up and answer
+ *   "template"       "auto" (default): machines are forked from templates, and the first of a shape has its template
+ *                    made; "manual": forked from templates that `hull template create` has made; "off": they boot
+ *   "templateAge"    seconds after which a template is made anew (default: a day), so that machines do not share the
+ *                    places of things in memory forever
  *
- * The annotations hull.memory, hull.vcpus and hull.console of a bundle go before the members of the same name.
+ * The annotations hull.memory, hull.vcpus, hull.console and hull.template of a bundle go before the members of the same
+ * name.
  */
 #pragma once
 
@@ -24,16 +29,29 @@
 #endif
 #define CONFIG_FILE HULL_SYSCONFDIR "/hull/config.json"
 
+enum template_use {
+	TEMPLATE_AUTO,
+	TEMPLATE_MANUAL,
+	TEMPLATE_OFF,
+};
+
+#define TEMPLATE_AGE_DEFAULT 86400
+
 struct config {
 	uint64_t memory; /* bytes, a multiple of 1 MiB */
 	unsigned vcpus;
 	enum cgroup_manager manager;
 	bool console;
 	unsigned start_timeout; /* seconds */
+	enum template_use template;
+	unsigned template_age; /* seconds */
 };
 
 /* Reads the file that is named (--config), else that of HULL_CONFIG, else CONFIG_FILE, which need not be there. */
 int config_load(const char *named, struct config *config, struct error *err);
+
+/* By its name. Returns 0 or -1. */
+int config_parse_template(const char *text, enum template_use *use);
 
 int config_parse(const char *text, size_t size, struct config *config, struct error *err);
 

@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
 #include <sys/statvfs.h>
 #include <time.h>
 
@@ -133,6 +135,20 @@ static void write_bundle(FILE *out, const char *path)
 	json_decref(string);
 }
 
+/* Without random bytes at hand the guest has what it gathered itself: the order is not worth less for it. */
+static void write_seed(FILE *out)
+{
+	unsigned char seed[32];
+
+	if (getrandom(seed, sizeof(seed), 0) != sizeof(seed))
+		return;
+	fputs("\"seed\":\"", out);
+	for (size_t i = 0; i < sizeof(seed); i++)
+		fprintf(out, "%02x", seed[i]);
+	fputs("\",", out);
+	explicit_bzero(seed, sizeof(seed));
+}
+
 /* Ids and names of exports hold nothing that JSON would escape: see state_check_id. */
 static void write_order(FILE *out, const struct create_order *order)
 {
@@ -141,6 +157,7 @@ static void write_order(FILE *out, const struct create_order *order)
 	clock_gettime(CLOCK_REALTIME, &now);
 	fprintf(out, "{\"order\":\"create\",\"id\":\"%s\",\"machine\":%s,\"tied\":%s,\"time\":%lld%09ld,", order->id,
 		order->machine ? "true" : "false", order->tied ? "true" : "false", (long long)now.tv_sec, now.tv_nsec);
+	write_seed(out);
 	if (order->reports_oom)
 		fputs("\"reportOom\":true,", out);
 	if (order->lingers)

@@ -98,13 +98,6 @@ static int make_file(int folder, const char *name, int *file, struct error *err)
 	return *file < 0 ? error_set_errno(err, "create file `%s` of the container", name) : 0;
 }
 
-static bool keeps_console(const struct materials *materials)
-{
-	const char *annotation = spec_annotation(&materials->spec, "hull.console");
-
-	return annotation ? strcmp(annotation, "true") == 0 : materials->config.console;
-}
-
 static int fill_folder(const struct launch_options *options, struct materials *materials, struct launch *launch,
 		       struct error *err)
 {
@@ -120,7 +113,7 @@ static int fill_folder(const struct launch_options *options, struct materials *m
 		return -1;
 	if (make_file(container->folder, CONTAINER_RESULT_FILE, &launch->result, err) < 0)
 		return -1;
-	if (!materials->sandbox && keeps_console(materials) &&
+	if (materials->keeps_console &&
 	    make_file(container->folder, CONTAINER_CONSOLE_FILE, &materials->console, err) < 0)
 		return -1;
 	return make_file(container->folder, CONTAINER_LOG_FILE, &launch->log, err);
@@ -153,8 +146,11 @@ static uint64_t oom_reach(const struct materials *materials)
 
 static int start_machine(struct materials *materials, struct launch *launch, struct error *err)
 {
+	bool forked = materials->template.state >= 0;
 	struct machine_plan plan = {
 	    .resources = &materials->resources,
+	    .template = forked ? &materials->template : NULL,
+	    .identity = forked ? materials->key.identity : NULL,
 	    .size = materials->size,
 	    .exports = &materials->exports,
 	    .disks = &materials->disks,
@@ -282,6 +278,67 @@ static int make_in_sandbox(const struct launch_options *options, struct material
 	return container_save(&launch->container, err);
 }
 
+/* When a connection to the guest broke, what the machine itself says is the better explanation. */
+static void improve_error(struct launch *launch, struct error *err)
+{
+	struct pollfd vmm = {.fd = launch->machine.vmm.pidfd, .events = POLLIN};
+	struct pollfd fsd = {.fd = launch->machine.fsd.pidfd, .events = POLLIN};
+	int status;
+
+	if (launch->watch.event != WATCH_VMM_ENDED && launch->watch.event != WATCH_FSD_ENDED &&
+	    launch->watch.event != WATCH_FAILURE)
+		return;
+	if (launch->container.state.sandbox) {
+		failure_explain_sandbox(&launch->container, err);
+		return;
+	}
+	if (launch->machine.vmm.pid <= 0 || poll(&vmm, 1, LAST_WORDS_MS) != 1)
+		return;
+	/* The file server may be on its way out with the real reason in the log. */
+	if (launch->machine.fsd.pid > 0)
+		poll(&fsd, 1, LAST_WORDS_MS);
+	status = child_wait(&launch->machine.vmm);
+	failure_explain(launch->result, launch->log, status, err);
+}
+
+/* Whether a machine that was forked has ended before anything of the container was begun. */
+static bool boots_instead(const struct materials *materials, struct launch *launch, struct error *err)
+{
+	struct pollfd vmm = {.fd = launch->machine.vmm.pidfd, .events = POLLIN};
+
+	if (materials->template.state < 0 || launch->hooks_began)
+		return false;
+	if (launch->watch.event != WATCH_VMM_ENDED && launch->watch.event != WATCH_FSD_ENDED &&
+	    launch->watch.event != WATCH_FAILURE)
+		return false;
+	if (poll(&vmm, 1, LAST_WORDS_MS) != 1)
+		return false;
+	improve_error(launch, err);
+	return true;
+}
+
+/* The template is of no use, for whatever reason: it goes, and another one is made. */
+static int boot_container(const struct launch_options *options, struct materials *materials, struct launch *launch,
+			  struct error *err)
+{
+	struct error second;
+
+	report_warning("template %s cannot be used, the machine boots: %s", materials->key.name, err->message);
+	if (template_remove(materials->key.name, &second) < 0 && second.code != ENOENT)
+		report_warning("%s", second.message);
+	template_release(&materials->template);
+	materials->wants_template = true;
+	machine_end(&launch->machine);
+	cleanup_close_fd(&launch->control);
+	launch->control = -1;
+	launch->watch.event = WATCH_NOTHING;
+	if (ftruncate(launch->result, 0) < 0)
+		return error_set_errno(err, "empty the result file");
+	if (start_machine(materials, launch, err) < 0)
+		return -1;
+	return create_in_guest(options, materials, launch, err);
+}
+
 static int make_container(const struct launch_options *options, struct materials *materials, struct launch *launch,
 			  struct error *err)
 {
@@ -289,7 +346,9 @@ static int make_container(const struct launch_options *options, struct materials
 		return make_in_sandbox(options, materials, launch, err);
 	if (start_machine(materials, launch, err) < 0)
 		return -1;
-	return create_in_guest(options, materials, launch, err);
+	if (create_in_guest(options, materials, launch, err) == 0)
+		return 0;
+	return boots_instead(materials, launch, err) ? boot_container(options, materials, launch, err) : -1;
 }
 
 /* Over connections of its own: it outlives this process. */
@@ -361,33 +420,12 @@ static int bring_up(const struct launch_options *options, struct materials *mate
 	}
 	if (options->start)
 		container_run_hooks(&launch->container, "poststart", "running", launch->machine.vmm.pid);
+	if (materials->wants_template)
+		template_make_later(&materials->resources, &materials->size);
 	return 0;
 }
 
 /* --- when it fails ----------------------------------------------------------------------------------------------- */
-
-/* When a connection to the guest broke, what the machine itself says is the better explanation. */
-static void improve_error(struct launch *launch, struct error *err)
-{
-	struct pollfd vmm = {.fd = launch->machine.vmm.pidfd, .events = POLLIN};
-	struct pollfd fsd = {.fd = launch->machine.fsd.pidfd, .events = POLLIN};
-	int status;
-
-	if (launch->watch.event != WATCH_VMM_ENDED && launch->watch.event != WATCH_FSD_ENDED &&
-	    launch->watch.event != WATCH_FAILURE)
-		return;
-	if (launch->container.state.sandbox) {
-		failure_explain_sandbox(&launch->container, err);
-		return;
-	}
-	if (launch->machine.vmm.pid <= 0 || poll(&vmm, 1, LAST_WORDS_MS) != 1)
-		return;
-	/* The file server may be on its way out with the real reason in the log. */
-	if (launch->machine.fsd.pid > 0)
-		poll(&fsd, 1, LAST_WORDS_MS);
-	status = child_wait(&launch->machine.vmm);
-	failure_explain(launch->result, launch->log, status, err);
-}
 
 static void undo(struct launch *launch, struct error *err)
 {

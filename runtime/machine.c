@@ -91,6 +91,13 @@ void resources_release(struct resources *resources)
 	resources->kvm = resources->kernel = resources->initramfs = resources->console = -1;
 }
 
+void template_release(struct template *template)
+{
+	close_one(template->state);
+	close_one(template->memory);
+	*template = TEMPLATE_NONE;
+}
+
 unsigned machine_stream_port(const struct stdio *stdio, int stream)
 {
 	if (stdio->merged && stream == STDIO_ERR)
@@ -167,6 +174,27 @@ static void pass_user(struct arguments *arguments, struct spawn *spawning)
 	}
 }
 
+/* What it boots, or is forked from. */
+static void pass_source(struct arguments *arguments, struct descriptors *descriptors, const struct machine_plan *plan,
+			const char *command_line)
+{
+	if (plan->template) {
+		pass(arguments, descriptors, "--restore", plan->template->state);
+		pass(arguments, descriptors, "--memory-file", plan->template->memory);
+	} else {
+		pass(arguments, descriptors, "--kernel", plan->resources->kernel);
+		pass(arguments, descriptors, "--initramfs", plan->resources->initramfs);
+		arguments_add(arguments, "--cmdline");
+		arguments_add(arguments, "%s", command_line);
+	}
+	if (plan->identity) {
+		arguments_add(arguments, "--identity");
+		arguments_add(arguments, "%s", plan->identity);
+	}
+	if (plan->savable)
+		arguments_add(arguments, "--savable");
+}
+
 static int start_vmm(const struct machine_plan *plan, int fs, struct machine *machine, struct error *err)
 {
 	const struct resources *resources = plan->resources;
@@ -178,10 +206,7 @@ static int start_vmm(const struct machine_plan *plan, int fs, struct machine *ma
 
 	arguments_add(&arguments, "hull-vmm");
 	pass(&arguments, &descriptors, "--kvm", resources->kvm);
-	pass(&arguments, &descriptors, "--kernel", resources->kernel);
-	pass(&arguments, &descriptors, "--initramfs", resources->initramfs);
-	arguments_add(&arguments, "--cmdline");
-	arguments_add(&arguments, "%s", console >= 0 ? KERNEL_CMDLINE_CONSOLE : KERNEL_CMDLINE);
+	pass_source(&arguments, &descriptors, plan, console >= 0 ? KERNEL_CMDLINE_CONSOLE : KERNEL_CMDLINE);
 	arguments_add(&arguments, "--memory");
 	arguments_add(&arguments, "%llu", (unsigned long long)plan->size.memory);
 	arguments_add(&arguments, "--vcpus");
@@ -219,7 +244,8 @@ static int start_fsd(const struct machine_plan *plan, int socket, struct machine
 	arguments_add(&arguments, "hull-fsd");
 	pass(&arguments, &descriptors, "--socket", socket);
 	pass(&arguments, &descriptors, "--log", plan->log);
-	pass(&arguments, &descriptors, "--control", plan->fsd_control);
+	if (plan->fsd_control >= 0)
+		pass(&arguments, &descriptors, "--control", plan->fsd_control);
 	for (size_t i = 0; i < plan->exports->n; i++) {
 		const struct export *export = &plan->exports->list[i];
 

@@ -28,15 +28,28 @@ int resources_open(struct resources *resources, struct error *err);
 void resources_release(struct resources *resources);
 #define cleanup_resources __attribute__((cleanup(resources_release)))
 
+/* What a machine is forked from (runtime/template.h): the two files that the VMM saved. */
+struct template {
+	int state, memory;
+};
+
+#define TEMPLATE_NONE ((struct template){.state = -1, .memory = -1})
+
+void template_release(struct template *template);
+#define cleanup_template __attribute__((cleanup(template_release)))
+
 struct machine_plan {
 	const struct resources *resources;
+	const struct template *template; /* NULL: boots */
+	const char *identity;		 /* what template and machine have to have in common; NULL without one */
+	bool savable;			 /* VMM_SAVE is served */
 	struct vm_size size;
 	const struct exports *exports;	   /* NULL: no file server */
 	const struct disks *disks;	   /* NULL: none */
 	const struct stdio *stdio;	   /* NULL: no streams */
 	const struct preserved *preserved; /* numbered; NULL: none */
 	int control;			   /* listening socket, common/vmm_control.h */
-	int fsd_control;		   /* listening socket, common/fsd_control.h */
+	int fsd_control;		   /* listening socket, common/fsd_control.h; -1: exports stay as they are */
 	int result;			   /* regular file that the VMM's last word goes to */
 	int log;
 	int cgroup;   /* descriptor of the cgroup for both, or -1 */

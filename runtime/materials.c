@@ -9,6 +9,7 @@
 
 #include "common/cleanup.h"
 #include "runtime/hooks.h"
+#include "runtime/report.h"
 #include "runtime/sandbox.h"
 #include "runtime/signals.h"
 #include "runtime/state.h"
@@ -22,6 +23,7 @@ void materials_release(struct materials *materials)
 	exports_release(&materials->exports);
 	disks_release(&materials->disks);
 	resources_release(&materials->resources);
+	template_release(&materials->template);
 	stdio_release(&materials->stdio);
 	preserved_release(&materials->preserved);
 	cleanup_close_fd(&materials->terminal);
@@ -119,6 +121,53 @@ static int find_sandbox(const struct launch_options *options, struct materials *
 	return join_prepare(root, materials->sandbox, &materials->spec, &materials->exports, &materials->join, err);
 }
 
+static int template_use(const struct materials *materials, enum template_use *use, struct error *err)
+{
+	const char *annotation = spec_annotation(&materials->spec, TEMPLATE_ANNOTATION);
+
+	*use = materials->config.template;
+	if (annotation && config_parse_template(annotation, use) < 0)
+		return error_set(err, EINVAL,
+				 SPEC_FILE ": annotations: " TEMPLATE_ANNOTATION " must be \"auto\", \"manual\" or \"off\"");
+	return 0;
+}
+
+/* A template has neither disks nor a console, and a file server. */
+static bool has_template_shape(const struct materials *materials)
+{
+	return materials->disks.n == 0 && materials->exports.n > 0 && !materials->keeps_console &&
+	       materials->resources.console < 0;
+}
+
+/* Without one the machine boots. */
+static int find_template(struct materials *materials, struct error *err)
+{
+	enum template_use use;
+	struct error why;
+
+	if (template_use(materials, &use, err) < 0)
+		return -1;
+	if (use == TEMPLATE_OFF || !has_template_shape(materials))
+		return 0;
+	if (template_identify(&materials->resources, &materials->size, &materials->key, err) < 0)
+		return -1;
+	if (template_open(materials->key.name, materials->config.template_age, &materials->template, &why) == 0)
+		return 0;
+	materials->wants_template = use == TEMPLATE_AUTO;
+	if (why.code == ENOENT)
+		report_debug("%s", why.message);
+	else
+		report_warning("no template is used: %s", why.message);
+	return 0;
+}
+
+static bool keeps_console(const struct materials *materials)
+{
+	const char *annotation = spec_annotation(&materials->spec, "hull.console");
+
+	return annotation ? strcmp(annotation, "true") == 0 : materials->config.console;
+}
+
 static int take_stdio(const struct launch_options *options, struct materials *materials, struct error *err)
 {
 	struct stdio *stdio = &materials->stdio;
@@ -142,7 +191,9 @@ int materials_gather(const struct launch_options *options, struct materials *mat
 	    disks_open(&materials->spec, materials->bundle, &materials->disks, err) < 0 ||
 	    find_sandbox(options, materials, err) < 0)
 		return -1;
-	if (!materials->sandbox && resources_open(&materials->resources, err) < 0)
+	materials->keeps_console = !materials->sandbox && keeps_console(materials);
+	if (!materials->sandbox &&
+	    (resources_open(&materials->resources, err) < 0 || find_template(materials, err) < 0))
 		return -1;
 	return take_stdio(options, materials, err);
 }

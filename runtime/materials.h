@@ -16,6 +16,7 @@
 #include "runtime/preserve.h"
 #include "runtime/spec.h"
 #include "runtime/streams.h"
+#include "runtime/template.h"
 #include "runtime/vm_size.h"
 
 /* What a launch needs only until it is done. */
@@ -30,11 +31,15 @@ struct materials {
 	struct exports exports;
 	struct disks disks;
 	struct resources resources;
+	struct template_key key;   /* of the template that the machine could be forked from; no name: of none */
+	struct template template;  /* that one, where there is one */
+	bool wants_template;	   /* there is none, and it is to be made */
 	struct stdio stdio;
 	struct preserved preserved; /* taken before the rest is gathered */
 	int terminal;		    /* the caller's, or -1 */
 	int control, fsd_control;   /* listening */
 	int cgroup;
+	bool keeps_console;
 	int console; /* file for the guest kernel's messages, or -1 */
 	int signals;
 	const char *sandbox; /* id of the one to be joined, or NULL; belongs to the spec */
@@ -45,6 +50,7 @@ struct materials {
 #define MATERIALS_NONE                                                                                                 \
 	((struct materials){.bundle = -1,                                                                              \
 			    .resources = RESOURCES_NONE,                                                               \
+			    .template = TEMPLATE_NONE,                                                                 \
 			    .stdio = {.fds = {-1, -1, -1}},                                                            \
 			    .terminal = -1,                                                                            \
 			    .control = -1,                                                                             \

@@ -4,16 +4,11 @@
  * on the host (memfd, abstract socket), so that nothing can be left.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -21,19 +16,15 @@
 #include <linux/magic.h>
 #include <unistd.h>
 
-#include "common/agent_protocol.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
-#include "common/io.h"
 #include "runtime/agent.h"
+#include "runtime/bare_machine.h"
 #include "runtime/command.h"
 #include "runtime/kvm.h"
-#include "runtime/failure.h"
-#include "runtime/launch.h"
 #include "runtime/machine.h"
 #include "runtime/output.h"
 #include "runtime/parts.h"
-#include "runtime/signals.h"
 
 #define BOOT_TIMEOUT 20
 #define BOOT_MEMORY (256ull << 20)
@@ -187,23 +178,6 @@ static void check_cgroup(struct examination *examination)
 
 /* --- the boot ---------------------------------------------------------------------------------------------------- */
 
-struct trial {
-	int control; /* listening */
-	int result, log;
-	int signals;
-	struct machine machine;
-	struct watch watch;
-};
-
-static void trial_release(struct trial *trial)
-{
-	machine_end(&trial->machine);
-	cleanup_close_fd(&trial->control);
-	cleanup_close_fd(&trial->result);
-	cleanup_close_fd(&trial->log);
-	cleanup_close_fd(&trial->signals);
-}
-
 /* Bound to a name of the kernel's choice in the abstract namespace, which is connected to through *address. */
 static int make_control_socket(struct sockaddr_un *address, socklen_t *length, struct error *err)
 {
@@ -226,46 +200,19 @@ static int connect_control(const struct sockaddr_un *address, socklen_t length, 
 	return take_fd(&fd);
 }
 
-static int prepare(struct trial *trial, struct sockaddr_un *address, socklen_t *length, struct error *err)
-{
-	sigset_t interrupting;
-
-	trial->control = make_control_socket(address, length, err);
-	if (trial->control < 0)
-		return -1;
-	trial->result = memfd_create("result", MFD_CLOEXEC);
-	trial->log = memfd_create("log", MFD_CLOEXEC);
-	if (trial->result < 0 || trial->log < 0)
-		return error_set_errno(err, "make a file in memory");
-	signals_interrupting(&interrupting);
-	sigprocmask(SIG_BLOCK, &interrupting, NULL);
-	trial->signals = signalfd(-1, &interrupting, SFD_CLOEXEC);
-	return trial->signals < 0 ? error_set_errno(err, "make a signal descriptor") : 0;
-}
-
-static int boot(struct trial *trial, struct error *err)
+static int boot(struct bare_machine *trial, struct error *err)
 {
 	cleanup_resources struct resources resources = RESOURCES_NONE;
 	cleanup_close int control = -1, agent = -1;
-	struct machine_plan plan;
+	struct machine_plan plan = {.resources = &resources, .size = {.memory = BOOT_MEMORY, .vcpus = 1}};
 	struct sockaddr_un address;
 	socklen_t length;
 
-	if (resources_open(&resources, err) < 0 || prepare(trial, &address, &length, err) < 0)
+	if (resources_open(&resources, err) < 0)
 		return -1;
-	plan = (struct machine_plan){.resources = &resources,
-				     .size = {.memory = BOOT_MEMORY, .vcpus = 1},
-				     .control = trial->control,
-				     .result = trial->result,
-				     .log = trial->log,
-				     .cgroup = -1,
-				     .console = -1};
-	if (machine_start(&plan, &trial->machine, err) < 0)
+	trial->control = make_control_socket(&address, &length, err);
+	if (trial->control < 0 || bare_machine_start(trial, &plan, BOOT_TIMEOUT, err) < 0)
 		return -1;
-	trial->watch.vmm = trial->machine.vmm.pidfd;
-	trial->watch.signals = trial->signals;
-	trial->watch.idle_process = trial->machine.vmm.pid;
-	watch_set_timeout(&trial->watch, BOOT_TIMEOUT);
 	control = connect_control(&address, length, err);
 	if (control < 0)
 		return -1;
@@ -273,11 +220,9 @@ static int boot(struct trial *trial, struct error *err)
 	return agent < 0 ? -1 : 0;
 }
 
-static void explain_boot(struct examination *examination, struct trial *trial, struct error *err)
+static void explain_boot(struct examination *examination, struct bare_machine *trial, struct error *err)
 {
-	struct pollfd vmm = {.fd = trial->machine.vmm.pidfd, .events = POLLIN};
-	bool ended = trial->machine.vmm.pid > 0 && trial->watch.event != WATCH_TIMEOUT &&
-		     trial->watch.event != WATCH_SIGNAL && poll(&vmm, 1, 1000) == 1;
+	bool ended;
 
 	if (trial->watch.event == WATCH_TIMEOUT) {
 		bad(examination, "boot",
@@ -286,8 +231,9 @@ static void explain_boot(struct examination *examination, struct trial *trial, s
 		    BOOT_TIMEOUT);
 		return;
 	}
-	if (ended)
-		failure_explain(trial->result, trial->log, child_wait(&trial->machine.vmm), err);
+	ended = trial->machine.vmm.pid > 0;
+	bare_machine_explain(trial, err);
+	ended = ended && trial->machine.vmm.pid <= 0;
 	/* Such words of KVM, after all that was checked before, come from a KVM that is not hardware's. */
 	bad(examination, "boot", "%s%s", err->message,
 	    ended && strstr(err->message, "KVM: ")
@@ -298,8 +244,7 @@ static void explain_boot(struct examination *examination, struct trial *trial, s
 
 static void check_boot(struct examination *examination)
 {
-	__attribute__((cleanup(trial_release))) struct trial trial = {
-	    .control = -1, .result = -1, .log = -1, .signals = -1, .machine = MACHINE_NONE, .watch = WATCH_NONE};
+	cleanup_bare_machine struct bare_machine trial = BARE_MACHINE_NONE;
 	int64_t begin;
 	struct error err;
 

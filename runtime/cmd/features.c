@@ -9,6 +9,7 @@
 #include "runtime/command.h"
 #include "runtime/output.h"
 #include "runtime/sandbox.h"
+#include "runtime/template.h"
 #include "runtime/vm_size.h"
 
 /* Those of the guest's kernel; the host's may know more or fewer. */
@@ -87,7 +88,8 @@ static const char *const seccomp_flags[] = {"SECCOMP_FILTER_FLAG_LOG", "SECCOMP_
 /* What changes how the machine is made, and who shares it; an engine that takes annotations from people it does not
  * trust keeps these away. */
 static const char *const unsafe_annotations[] = {VM_MEMORY_ANNOTATION, VM_VCPUS_ANNOTATION,    "hull.console",
-						 SANDBOX_ANNOTATION,   SANDBOX_END_ANNOTATION, NULL};
+						 SANDBOX_ANNOTATION,   SANDBOX_END_ANNOTATION, TEMPLATE_ANNOTATION,
+						 NULL};
 
 static json_t *texts(const char *const *list)
 {
