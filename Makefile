@@ -13,7 +13,7 @@ DESTDIR ?=
 VERSION := $(shell cat VERSION)
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Werror
-BASE_FLAGS := -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DHULL_VERSION='"$(VERSION)"' -DHULL_SYSCONFDIR='"$(SYSCONFDIR)"' -I. -g $(WARNINGS) -MMD -MP
+BASE_FLAGS := -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DHULL_VERSION='"$(VERSION)"' -DHULL_SYSCONFDIR='"$(SYSCONFDIR)"' -I. -I$(BUILD)/gen -g $(WARNINGS) -MMD -MP
 CFLAGS ?= -O2
 HARDENING := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
 LINK_STATIC := -static-pie -Wl,-z,relro,-z,now -Wl,--gc-sections -ffunction-sections -fdata-sections
@@ -26,8 +26,8 @@ SOURCES_agent := $(call sources,guest-agent)
 SOURCES_runtime := $(call sources,runtime runtime/cmd)
 PARTS := common vmm fsd agent runtime
 
-LIBS_vmm := -lseccomp -lcap -luring
-LIBS_fsd := -lseccomp -lcap
+LIBS_vmm := -lcap -luring
+LIBS_fsd := -lcap
 LIBS_agent := -ljansson
 LIBS_runtime := -ljansson -lseccomp -lcap
 LIBS_common := -ljansson
@@ -86,6 +86,18 @@ $(BUILD)/bin/$(MAIN_$(1)): $(call objects,obj,$(filter %/main.c,$(SOURCES_$(1)))
 	$(CC) $(CFLAGS) $(LINK_STATIC) $$^ $(LIBS_$(1)) -o $$@
 endef
 $(foreach part,vmm fsd agent runtime,$(eval $(call program_rules,$(part))))
+
+# The jails' system call filters, compiled at build time: what includes them needs them first.
+$(BUILD)/bin/mkfilters: $(wildcard vmm/filter/*.c vmm/filter/*.h) common/filter.h
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(BASE_FLAGS)) $(CFLAGS) $(HARDENING) -pie $(filter %.c,$^) -lseccomp -o $@
+
+$(BUILD)/gen/%_filters.h: $(BUILD)/bin/mkfilters
+	@mkdir -p $(@D)
+	$< $* > $@
+
+$(foreach kind,obj san fuzz,$(BUILD)/$(kind)/vmm/jail.o): $(BUILD)/gen/vmm_filters.h
+$(foreach kind,obj san fuzz,$(BUILD)/$(kind)/vmm/fsd/jail.o): $(BUILD)/gen/fsd_filters.h
 
 # --- guest -----------------------------------------------------------------------------------------------------------
 
@@ -192,6 +204,7 @@ format:
 
 lint:
 	clang-format --dry-run --Werror $(ALL_C) $(ALL_H)
+	$(MAKE) --no-print-directory $(BUILD)/gen/vmm_filters.h $(BUILD)/gen/fsd_filters.h
 	printf '%s\n' $(LINT_C) | xargs -P 2 -I{} clang-tidy --quiet {} -- $(filter-out -MMD -MP -Werror -g,$(BASE_FLAGS))
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability,performance --std=c11 \
 		--suppress=missingIncludeSystem -D_GNU_SOURCE '-DHULL_VERSION="0"' -I. $(LINT_C)

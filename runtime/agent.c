@@ -113,8 +113,7 @@ int vmm_control_status(int control, struct watch *watch, uint32_t *status, struc
 
 int vmm_control_save(int control, struct watch *watch, int state, int memory, struct error *err)
 {
-	struct vmm_request request = {
-	    .version = VMM_CONTROL_VERSION, .operation = VMM_SAVE, .flags = VMM_SAVE_AND_END};
+	struct vmm_request request = {.version = VMM_CONTROL_VERSION, .operation = VMM_SAVE, .flags = VMM_SAVE_AND_END};
 	struct vmm_reply reply = {0};
 	int files[] = {state, memory};
 

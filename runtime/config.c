@@ -99,8 +99,12 @@ static const struct {
 	const char *name;
 	int (*read)(const json_t *value, struct config *config, struct error *err);
 } members[] = {
-    {"memory", read_memory},   {"vcpus", read_vcpus},	       {"cgroupManager", read_manager},
-    {"console", read_console}, {"startTimeout", read_timeout}, {"template", read_template},
+    {"memory", read_memory},
+    {"vcpus", read_vcpus},
+    {"cgroupManager", read_manager},
+    {"console", read_console},
+    {"startTimeout", read_timeout},
+    {"template", read_template},
     {"templateAge", read_template_age},
 };
 

@@ -29,7 +29,8 @@ void resources_release(struct resources *resources);
 #define cleanup_resources __attribute__((cleanup(resources_release)))
 
 /* What a machine is forked from (runtime/template.h): the two files that the VMM saved. */
-struct template {
+struct template
+{
 	int state, memory;
 };
 

@@ -128,7 +128,8 @@ static int template_use(const struct materials *materials, enum template_use *us
 	*use = materials->config.template;
 	if (annotation && config_parse_template(annotation, use) < 0)
 		return error_set(err, EINVAL,
-				 SPEC_FILE ": annotations: " TEMPLATE_ANNOTATION " must be \"auto\", \"manual\" or \"off\"");
+				 SPEC_FILE ": annotations: " TEMPLATE_ANNOTATION
+					   " must be \"auto\", \"manual\" or \"off\"");
 	return 0;
 }
 

@@ -31,9 +31,9 @@ struct materials {
 	struct exports exports;
 	struct disks disks;
 	struct resources resources;
-	struct template_key key;   /* of the template that the machine could be forked from; no name: of none */
-	struct template template;  /* that one, where there is one */
-	bool wants_template;	   /* there is none, and it is to be made */
+	struct template_key key;  /* of the template that the machine could be forked from; no name: of none */
+	struct template template; /* that one, where there is one */
+	bool wants_template;	  /* there is none, and it is to be made */
 	struct stdio stdio;
 	struct preserved preserved; /* taken before the rest is gathered */
 	int terminal;		    /* the caller's, or -1 */

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -37,6 +38,10 @@
 #define NEW_FOLDER "new"
 #define ABOUT_MAX 4096
 #define NICENESS 10
+#define LARGE_PAGE_SIZE (2u << 20)
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
 
 /* --- the folder of all ------------------------------------------------------------------------------------------- */
 
@@ -59,8 +64,9 @@ static int check_folder(int folder, const char *path, struct error *err)
 	if (fstat(folder, &status) < 0)
 		return error_set_errno(err, "folder of templates `%s`", path);
 	if (status.st_uid != geteuid() || status.st_mode & 077)
-		return error_set(err, EPERM, "folder of templates `%s`: belongs to user %u with mode %o, not to %u with 700",
-				 path, status.st_uid, status.st_mode & 07777, geteuid());
+		return error_set(err, EPERM,
+				 "folder of templates `%s`: belongs to user %u with mode %o, not to %u with 700", path,
+				 status.st_uid, status.st_mode & 07777, geteuid());
 	return 0;
 }
 
@@ -359,6 +365,30 @@ static int make_file(int folder, const char *name, struct error *err)
 	return fd < 0 ? error_set_errno(err, "make the template's %s", name) : fd;
 }
 
+/* Puts large pages under what the file holds without a gap: the guest's text and what else lies close together. A clone
+ * that only reads there has all of a large page at its first touch. Without a kernel that can (6.1), it does without.
+ */
+static void use_large_pages(int memory)
+{
+	struct stat status;
+	uint8_t *all;
+
+	if (fstat(memory, &status) < 0 || status.st_size == 0)
+		return;
+	/* At an address in step with the file. */
+	all = mmap(NULL, (size_t)status.st_size + LARGE_PAGE_SIZE, PROT_NONE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (all == MAP_FAILED)
+		return;
+	all += -(uintptr_t)all & (LARGE_PAGE_SIZE - 1);
+	if (mmap(all, (size_t)status.st_size, PROT_READ, MAP_SHARED | MAP_FIXED, memory, 0) == MAP_FAILED)
+		return;
+	for (off_t at = 0; at + (off_t)LARGE_PAGE_SIZE <= status.st_size; at += LARGE_PAGE_SIZE)
+		if (lseek(memory, at, SEEK_HOLE) >= at + (off_t)LARGE_PAGE_SIZE)
+			madvise(all + at, LARGE_PAGE_SIZE, MADV_COLLAPSE);
+	munmap(all, (size_t)status.st_size);
+}
+
 static int freeze_into(int folder, struct bare_machine *bare, struct error *err)
 {
 	cleanup_close int control = wait_for_agent(bare, folder, err);
@@ -372,8 +402,9 @@ static int freeze_into(int folder, struct bare_machine *bare, struct error *err)
 	memory = make_file(folder, MEMORY_FILE, err);
 	if (memory < 0 || vmm_control_save(control, &bare->watch, state, memory, err) < 0)
 		return -1;
-	/* What clones map must not change any more; the VMM, which could still write, has its mode from this moment. */
+	/* What clones map must not change any more: the VMM, which could still write, has ended. */
 	child_wait(&bare->machine.vmm);
+	use_large_pages(memory);
 	if (fchmod(state, 0400) < 0 || fchmod(memory, 0400) < 0)
 		return error_set_errno(err, "seal the template");
 	return 0;
@@ -427,8 +458,7 @@ static int make_new(int all, struct machine_plan *plan, const struct template_ke
 int template_make(const struct resources *resources, const struct vm_size *size, const struct template_key *key,
 		  struct error *err)
 {
-	struct machine_plan plan = {
-	    .resources = resources, .size = *size, .identity = key->identity, .savable = true};
+	struct machine_plan plan = {.resources = resources, .size = *size, .identity = key->identity, .savable = true};
 	cleanup_close int all = open_all(true, err);
 	struct error second;
 
@@ -488,8 +518,7 @@ static int keep_only(int *fds[], int n)
 	return null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0 ? -1 : 0;
 }
 
-static void make_and_end(struct resources resources, const struct vm_size *size, int lock)
-    __attribute__((noreturn));
+static void make_and_end(struct resources resources, const struct vm_size *size, int lock) __attribute__((noreturn));
 
 static void make_and_end(struct resources resources, const struct vm_size *size, int lock)
 {

@@ -61,8 +61,8 @@ int template_remove(const char *name, struct error *err);
 
 struct template_entry {
 	char name[TEMPLATE_NAME_SIZE];
-	int64_t made;	  /* seconds since 1970 */
-	uint64_t bytes;	  /* of both files */
+	int64_t made;	/* seconds since 1970 */
+	uint64_t bytes; /* of both files */
 	struct vm_size size;
 };
 

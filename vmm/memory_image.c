@@ -16,6 +16,7 @@
 #include "common/cleanup.h"
 
 #define PAGE_SIZE 4096u
+#define LARGE_PAGE_SIZE (2ull << 20)
 #define POPULATE_SIZE (2ull << 20)
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22 /* Linux 5.14 */
@@ -104,6 +105,12 @@ struct survey {
 	unsigned region_count;
 };
 
+/* The next place in the file from `offset` on that is in step with the address, so that a large page can hold both. */
+static uint64_t place_of(uint64_t address, uint64_t offset)
+{
+	return offset + ((address - offset) & (LARGE_PAGE_SIZE - 1));
+}
+
 /* Fills in the extents; false when there are more than can be. */
 static bool make_extents(const struct survey *survey, uint64_t gap, struct memory_image *image)
 {
@@ -116,11 +123,13 @@ static bool make_extents(const struct survey *survey, uint64_t gap, struct memor
 
 		while (next_run(pages, gap, &run)) {
 			uint64_t size = (run.end - run.first) * PAGE_SIZE;
+			uint64_t address = pages->address + run.first * PAGE_SIZE;
 
 			if (image->count == MEMORY_EXTENTS_MAX)
 				return false;
-			image->extents[image->count++] = (struct memory_extent){
-			    .address = pages->address + run.first * PAGE_SIZE, .size = size, .offset = offset};
+			offset = place_of(address, offset);
+			image->extents[image->count++] =
+			    (struct memory_extent){.address = address, .size = size, .offset = offset};
 			offset += size;
 		}
 	}
@@ -237,12 +246,12 @@ int memory_image_check(const struct memory_image *image, const struct guest_memo
 
 		/* In order, so that none overlaps another. */
 		if (extent->size == 0 || (extent->address | extent->size) % PAGE_SIZE != 0 ||
-		    extent->address < address || extent->offset != offset ||
+		    extent->address < address || extent->offset != place_of(extent->address, offset) ||
 		    !guest_range(memory, extent->address, extent->size))
 			return error_set(err, EINVAL, "piece %" PRIu64 " of memory cannot be at 0x%" PRIx64, i,
 					 extent->address);
 		address = extent->address + extent->size;
-		offset += extent->size;
+		offset = extent->offset + extent->size;
 	}
 	return 0;
 }

@@ -3,9 +3,11 @@
  * machines restored from it share the pages that they do not write.
  *
  * Pages that hold nothing but zeroes are left out. What remains is joined to at most MEMORY_EXTENTS_MAX pieces, each of
- * which costs a restore one mapping (small gaps of zeroes between them are written as well), and the pieces lie in the
- * file one after the other: the file has no holes. Memory outside of the pieces is anonymous in a restored machine,
- * since a hole of a file on tmpfs that is only read, or written privately, would be filled for good in the file.
+ * which costs a restore one mapping (small gaps of zeroes between them are written as well). The pieces lie in the file
+ * one after the other, each at the next offset that is in step with its address modulo 2 MiB, so that whoever keeps the
+ * file may have large pages under it. Nothing is mapped of the holes between them: memory outside of the pieces is
+ * anonymous in a restored machine, since a hole of a file on tmpfs that is only read, or written privately, would be
+ * filled for good in the file.
  *
  * One page behind the pieces says which state the file belongs to.
  *

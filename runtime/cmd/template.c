@@ -193,9 +193,10 @@ const struct command command_template = {
     .name = "template",
     .summary = "manage what new machines are forked from",
     .arguments = "create | list | verify [NAME] | rm NAME...",
-    .description = "A template is the frozen state of a machine that has booted. Machines of its size are forked from it\n"
-		   "instead of booting. create makes one now, list shows all, verify forks a machine from each (or from\n"
-		   "one) and has its agent answer, rm removes them; containers that run are not touched by that.",
+    .description =
+	"A template is the frozen state of a machine that has booted. Machines of its size are forked from it\n"
+	"instead of booting. create makes one now, list shows all, verify forks a machine from each (or from\n"
+	"one) and has its agent answer, rm removes them; containers that run are not touched by that.",
     .flags = flags,
     .defaults = &defaults,
     .options_size = sizeof(defaults),

@@ -9,7 +9,7 @@
  * Stages, in their order:
  *
  *   self         the current directory becomes /proc/self/fd, the one path that is used later.
- *   namespaces   own mount, network, IPC, UTS and cgroup namespaces, all empty.
+ *   namespaces   own mount, UTS and cgroup namespaces. (Of others the filter leaves no use.)
  *   root         an empty, read-only root directory: no path of the host resolves any more.
  *   privilege    the capabilities that ownership needs and no other, in no set; no_new_privs; not dumpable.
  *   filter       an allow-list of system calls. Must come last.
