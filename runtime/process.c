@@ -81,8 +81,12 @@ int process_open(const struct process *process)
 		return -1;
 	}
 	fd = (int)syscall(SYS_pidfd_open, process->pid, 0);
-	if (fd < 0)
+	if (fd < 0) {
+		/* EINVAL: its parent is reaping it this moment. */
+		if (errno == EINVAL)
+			errno = ESRCH;
 		return -1;
+	}
 	/* Checked after opening: what the descriptor names cannot change any more. */
 	if (!process_alive(process)) {
 		errno = ESRCH;
