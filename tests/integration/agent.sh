@@ -21,7 +21,7 @@ end() {
 ask() { # LINE: sends it and prints the answer
 	printf '%s\n' "$1" >&5
 	local answer
-	IFS= read -r -t 60 answer <&6 || answer="no answer within 60 s"
+	IFS= read -r -t "$WAIT_SECONDS" answer <&6 || answer="no answer within $WAIT_SECONDS s"
 	printf '%s\n' "$answer"
 }
 answers() { # DESCRIPTION PATTERN LINE
@@ -38,14 +38,13 @@ create() { # ID N COMMAND [JQ]: the order that makes a container which runs COMM
 order() { # NAME ID [MEMBERS]
 	echo "{\"order\":\"$1\",\"id\":\"$2\"${3:+,$3}}"
 }
-wait_for_text() { # FILE TEXT
-	local i
-	for ((i = 0; i < 300; i++)); do
-		grep -q -- "$2" "$1" 2>/dev/null && return 0
-		sleep 0.1
-	done
-	return 1
+# Asks again until the answer is that, or for too long.
+comes_to() { # DESCRIPTION PATTERN LINE
+	has_come() { grep -q -E -- "$1" <<<"$(ask "$2")"; }
+	wait_for has_come "$2" "$3"
+	answers "$@"
 }
+wait_for_text() { wait_for grep -q -- "$2" "$1"; } # FILE TEXT
 refused='"ok": ?false'
 done_='"ok": ?true'
 
@@ -66,8 +65,7 @@ check "and runs" wait_for_text "$work/io/out1" ready
 answers "it cannot be started twice" 'cannot start an already running container' "$(order start b)"
 answers "a signal to all of it" "$done_" "$(order kill b '"signal":15,"all":true')"
 check "reaches its process" wait_for_text "$work/io/out1" terminated
-sleep 1
-answers "it has ended" '"exitStatus": ?9' "$(order state b)"
+comes_to "it has ended" '"exitStatus": ?9' "$(order state b)"
 answers "a signal to one that has ended" 'container not running' "$(order kill b '"signal":9')"
 answers "deleted" "$done_" "$(order delete b)"
 answers "and forgotten" 'does not exist' "$(order state b)"
@@ -99,14 +97,13 @@ done
 check "mount: its own all the same" test "$(sed -n 5p "$work/own")" != "$(sed -n 5p "$work/shared")"
 same "it sees the first one's name" first "$(sed -n 7p "$work/shared")"
 check "and its processes" test "$(sed -n 9p "$work/shared" | cut -d' ' -f2)" -ge 4
-sleep 0.5
+comes_to "it ends" '"exitStatus": ?0' "$(order state c)"
 answers "deleted" "$done_" "$(order delete c)"
 answers "the second deleted" "$done_" "$(order delete b '"force":true')"
 answers "one that leaves processes behind" "$done_" "$(create d 3 'sleep 1000 & sleep 1001 & echo left; exit 7' | joined '{pid:"a"}')"
 answers "starts" "$done_" "$(order start d)"
 check "and ends" wait_for_text "$work/io/out3" left
-sleep 1
-answers "with its status" '"exitStatus": ?7' "$(order state d)"
+comes_to "with its status" '"exitStatus": ?7' "$(order state d)"
 answers "deleted" "$done_" "$(order delete d)"
 answers "nothing of it is left" "$done_" "$(create e 4 'ps -o args | grep -c "[s]leep 100"; echo end' | joined '{pid:"a"}')"
 answers "starts" "$done_" "$(order start e)"

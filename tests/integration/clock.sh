@@ -31,19 +31,19 @@ comes_within() { # DESCRIPTION MICROSECONDS SECONDS
 }
 monotonic() { cut -d. -f1 /proc/uptime; }
 
-comes_within "the first comparison" 2000 90
+comes_within "the first comparison" 2000 240
 date -s "@$(($(date +%s) + 100000))" >/dev/null
-comes_within "the host's clock is set forward" 20000 30
+comes_within "the host's clock is set forward" 20000 120
 date -s "@$(($(date +%s) - 100000))" >/dev/null
-comes_within "and back" 20000 30
+comes_within "and back" 20000 120
 "$hull" pause clock
 sleep 3
 "$hull" resume clock
-if is_within 50000; then ok "after a pause of 3 s ($seen)"; else not_ok "after a pause of 3 s" "$seen"; fi
+comes_within "after a pause of 3 s" 50000 120
 kill -STOP "$(cat "$work/pid")"
 sleep 5
 kill -CONT "$(cat "$work/pid")"
-if is_within 50000; then ok "after the machine has stood still for 5 s ($seen)"; else not_ok "after the machine has stood still for 5 s" "$seen"; fi
+comes_within "after the machine has stood still for 5 s" 50000 120
 exec 3>&- 4<&-
 wait
 "$hull" delete --force clock

@@ -62,6 +62,17 @@ start=$(date +%s%N)
 "$hull" run -b "$work/short" time </dev/null >/dev/null 2>&1
 took=$((($(date +%s%N) - start) / 1000000))
 
+# A machine that just ends may be gone when it is looked for after the list: then both are looked at again.
+vmm_runs() { pgrep -x -r D,R,S,T hull-vmm >/dev/null; }
+list_is_true() {
+	listed=$(status_of crash)
+	case $listed in
+	running | created) vmm_runs ;;
+	stopped | "") ! vmm_runs ;;
+	*) false ;;
+	esac
+}
+
 lies=""
 uncleaned=""
 for i in $(seq "${ROUNDS:-16}"); do
@@ -75,15 +86,7 @@ for i in $(seq "${ROUNDS:-16}"); do
 	sleep "$((after / 1000)).$(printf %03d $((after % 1000)))"
 	kill -KILL "$pid" 2>/dev/null
 	wait "$pid" 2>/dev/null
-	sleep 0.1
-	listed=$(status_of crash)
-	vmm=$(pgrep -x hull-vmm | head -n 1)
-	case $listed in
-	running | created) [ -n "$vmm" ] || lies+="round $i after $after ms: $listed without hull-vmm; " ;;
-	stopped | "") [ -z "$vmm" ] || ! sleep 1 || [ -z "$(pgrep -x hull-vmm)" ] || has_status crash running ||
-		lies+="round $i after $after ms: '$listed' with hull-vmm; " ;;
-	*) lies+="round $i after $after ms: $listed; " ;;
-	esac
+	wait_for list_is_true || lies+="round $i after $after ms: '$listed', hull-vmm $(vmm_runs && echo runs || echo does not run); "
 	"$hull" delete --force crash >/dev/null 2>&1 || uncleaned+="round $i: delete --force failed; "
 	left=$(leftovers)
 	[ -z "$left" ] || uncleaned+="round $i after $after ms ($listed): $left; "

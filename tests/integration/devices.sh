@@ -29,7 +29,7 @@ same "a late reader gets everything" 200000 "$(guest status-7 </dev/null 2>/dev/
 mkfifo "$work/fifo"
 exec {reader}<>"$work/fifo"
 check "a reader that stands still does not hold a killed process" \
-	timeout 60 sh -c "'$build/tests/devices_host' '$vmm' '$kernel' '$work/initramfs' status-137 </dev/null >'$work/fifo' 2>'$work/result'; test \$? = 137"
+	timeout 240 sh -c "'$build/tests/devices_host' '$vmm' '$kernel' '$work/initramfs' status-137 </dev/null >'$work/fifo' 2>'$work/result'; test \$? = 137"
 exec {reader}>&-
 
 truncate -s 32M "$work/disk"

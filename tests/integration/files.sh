@@ -55,10 +55,7 @@ runner=$!
 sleep 3
 echo "root go" >"$work/rootfs/rootgo"
 echo "go" >"$work/volume/go.new" && mv "$work/volume/go.new" "$work/volume/go"
-for _ in $(seq 100); do
-	[ -s "$work/volume/seen" ] && break
-	sleep 0.2
-done
+wait_for test -s "$work/volume/seen"
 same "written inside, seen outside while it runs" seen "$(cat "$work/volume/seen" 2>&1)"
 echo changed >"$work/volume/host.txt"
 touch "$work/volume/stop"

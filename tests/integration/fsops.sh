@@ -36,10 +36,7 @@ echo content >"$work/fixed/file"
 "$repository/build/tests/fuse_bridge" "$(dirname "$hull")/hull-fsd" "$work/bridge" \
 	"tree=$work/direct" "fixed,ro=$work/fixed" "single=$work/fixed/file" >"$work/bridge.log" 2>&1 &
 bridge=$!
-for _ in $(seq 50); do
-	grep -qs mounted "$work/bridge.log" && break
-	sleep 0.1
-done
+wait_for grep -qs mounted "$work/bridge.log"
 limited() { setpriv --bounding-set -all,+chown,+dac_override,+fsetid,+fowner,+mknod,+setgid,+setuid,+setfcap,+sys_chroot --inh-caps -all "$@"; }
 limited "$fsops" "$work/direct/native" >"$work/native.out" 2>&1
 limited "$fsops" "$work/bridge/tree/served" >"$work/served.out" 2>&1
@@ -63,11 +60,7 @@ for namespace in mnt net ipc uts cgroup; do
 done
 umount "$work/bridge"
 wait $bridge
-for _ in $(seq 50); do
-	[ -d "/proc/$server" ] || break
-	sleep 0.1
-done
-check "it ends with its client" test ! -d "/proc/$server"
+check "it ends with its client" wait_for has_ended "$server"
 exec 9</proc
 same "procfs is not exported" "hull-fsd: export \`p\`: on procfs, which is not exported" \
 	"$("$(dirname "$hull")/hull-fsd" --socket 9 --log 1 --export p=9 2>&1)"

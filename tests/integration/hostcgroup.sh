@@ -47,7 +47,7 @@ same "pids are not limited on the host" max "$(value pids.max)"
 [ "$(value memory.current)" -gt 10000000 ] && ok "the guest's memory is counted there ($(($(value memory.current) >> 20)) MiB)" || not_ok "the guest's memory is counted there" "$(value memory.current)"
 # A crash of everything: delete removes the cgroup nevertheless.
 kill -9 "$(cat "$work/c.pid")" "$(pgrep -x hull-fsd)"
-sleep 0.5
+wait_for has_ended "$(cat "$work/c.pid")"
 check "delete after kill -9 of all" "$hull" delete c
 [ -e $top/limits/c ] && not_ok "it has removed the cgroup" || ok "it has removed the cgroup"
 rmdir $top/limits

@@ -59,9 +59,6 @@ done
 same "the file server sees only the exported trees" "" "$(ls -A "/proc/$fsd/root/" | grep -vE '^(rootfs|m[0-9]+)$')"
 
 "$hull" kill jailed KILL
-for _ in $(seq 50); do
-	[ -d "/proc/$vmm" ] || break
-	sleep 0.1
-done
+wait_for has_ended "$vmm"
 "$hull" delete jailed
 same "nothing is left" "" "$(leftovers)"

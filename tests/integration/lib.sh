@@ -4,8 +4,9 @@
 #   check DESCRIPTION COMMAND...                    ok when the command succeeds
 #   same DESCRIPTION EXPECTED ACTUAL                ok when the two strings are equal
 #   says DESCRIPTION STATUS PATTERN COMMAND...      ok when it fails with this status (any: but 0) and one line that matches
-#   wait_for COMMAND...                             repeat the command until it succeeds, at most 60 s
+#   wait_for COMMAND...                             repeat the command until it succeeds, at most WAIT_SECONDS
 #   soon DESCRIPTION COMMAND...                     the same; if it never does, that is not ok
+#   has_ended PID                                   whether no process of the host has this number any more, or a dead one
 #   rootfs_busybox DIR, rootfs_debian DIR, rootfs_musl DIR, rootfs_workloads DIR    make a root file system
 #   bundle DIR ROOTFS ARG...                        make a bundle that runs ARG..., not in a terminal
 #   edit BUNDLE JQ-EXPRESSION                       change its config.json
@@ -42,19 +43,23 @@ says() {
 		not_ok "$description" "status $actual: $output"
 	fi
 }
+# How long something may take that happens at once on an idle host: an emulated one may have little of its machine's time.
+# Only a failure takes that long.
+WAIT_SECONDS=180
 wait_for() {
-	local i
-	for ((i = 0; i < 600; i++)); do
-		"$@" >/dev/null 2>&1 && return 0
+	local end=$((SECONDS + WAIT_SECONDS))
+	while ! "$@" >/dev/null 2>&1; do
+		[ "$SECONDS" -lt "$end" ] || return 1
 		sleep 0.1
 	done
-	return 1
 }
 soon() {
 	local description=$1
 	shift
-	wait_for "$@" || { not_ok "$description" "it did not happen within 60 s"; return 1; }
+	wait_for "$@" || { not_ok "$description" "it did not happen within $WAIT_SECONDS s"; return 1; }
 }
+# A dead process keeps its number until its parent has asked for its status, which is not hull's business.
+has_ended() { ! grep -q '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status" 2>/dev/null; }
 
 rootfs_busybox() {
 	mkdir -p "$1"/{bin,sbin,usr/bin,usr/sbin,etc,proc,sys,dev,tmp,root,var,run}

@@ -141,7 +141,7 @@ check "it can be deleted" "$hull" delete c2
 same "run -d returns 0" 0 $?
 same "run -d: it runs" running "$(status_of c3)"
 check "delete --force of a running container" "$hull" delete --force c3
-[ ! -e "/proc/$(cat "$work/pid")" ] && ok "delete --force has waited for hull-vmm" || not_ok "delete --force has waited for hull-vmm"
+check "delete --force has waited for hull-vmm" has_ended "$(cat "$work/pid")"
 bundle "$work/b" "$work/rootfs" true
 check "run --keep" "$hull" run --keep -b "$work/b" c4
 same "run --keep: it is still there" stopped "$(status_of c4)"

@@ -13,20 +13,11 @@ kills() { sed -n 's/^oom_kill //p' $top/oom/c/memory.events; }
 start() { # RUNTIME
 	"$1" create -b "$work/b" --pid-file "$work/pid" oom </dev/null >"$work/out" 2>&1 && "$1" start oom
 }
-ends() {
-	for _ in $(seq 300); do
-		[ "$(cut -d ' ' -f 3 "/proc/$(cat "$work/pid")/stat" 2>/dev/null || echo Z)" = Z ] && return
-		sleep 0.2
-	done
-	return 1
-}
+ends() { wait_for has_ended "$(cat "$work/pid")"; }
 # Prints yes when there were kills. While the container goes on, it takes a moment.
 counted() {
-	for _ in $(seq 100); do
-		[ "$(kills)" -gt 0 ] && echo yes && return
-		sleep 0.2
-	done
-	echo "no: $(paste -sd ' ' $top/oom/c/memory.events)"
+	is_counted() { [ "$(kills)" -gt 0 ]; }
+	wait_for is_counted && echo yes || echo "no: $(paste -sd ' ' $top/oom/c/memory.events)"
 }
 
 # --- the container's own process: everything is there when it has ended ---------------------------------------------------
@@ -46,7 +37,7 @@ for runtime in runc "$hull"; do
 	same "$(basename "$runtime"): nothing is counted before" 0 "$(kills)"
 	touch "$work/rootfs/go"
 	same "$(basename "$runtime"): the kill is counted" yes "$(counted)"
-	for _ in $(seq 100); do [ -s "$work/rootfs/status" ] && break; sleep 0.2; done
+	wait_for test -s "$work/rootfs/status"
 	same "$(basename "$runtime"): it was the process" 137 "$(cat "$work/rootfs/status")"
 	sleep 1
 	same "$(basename "$runtime"): the container goes on" running "$("$runtime" state oom | jq -r .status)"
@@ -60,12 +51,12 @@ same "no limit: nobody stands by" "" "$(pgrep -x hull-oom)"
 "$hull" delete --force oom
 limited "sleep 1000"
 start "$hull"
-sleep 1
+wait_for pgrep -x hull-oom # it names itself a moment after it has begun
 echo "# the process that stands by: $(awk '/^Pss:/ { print $2 }' "/proc/$(pgrep -x hull-oom)/smaps_rollup") KiB (PSS)"
 same "a limit: one stands by, in the container's cgroup" /oom/c "$(sed -n 's/^0:://p' "/proc/$(pgrep -x hull-oom)/cgroup")"
 kill -9 "$(cat "$work/pid")"
-for _ in $(seq 50); do pgrep -x hull-oom >/dev/null || break; sleep 0.1; done
-same "it goes with the machine" "" "$(pgrep -x hull-oom)"
+nobody_stands_by() { ! pgrep -x hull-oom; }
+check "it goes with the machine" wait_for nobody_stands_by
 "$hull" delete --force oom
 limited "$hog 2>/dev/null; echo \$?; sleep 3"
 same "a machine that the host would rather kill is spared" 137 "$(echo 500 >/proc/self/oom_score_adj && "$hull" run -b "$work/b" oom 2>&1 </dev/null)"

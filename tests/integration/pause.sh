@@ -12,11 +12,8 @@ count() { cat "$work/rootfs/tmp/count"; }
 counts() { # whether it goes on, on a host that may be slow
 	local before
 	before=$(count)
-	for _ in $(seq 100); do
-		[ "$(count)" = "$before" ] || return 0
-		sleep 0.2
-	done
-	return 1
+	has_changed() { [ "$(count)" != "$before" ]; }
+	wait_for has_changed
 }
 stands_still() {
 	local before
@@ -53,6 +50,8 @@ check "it counts again" counts
 # --- ps --------------------------------------------------------------------------------------------------------------
 "$hull" exec -d --pid-file "$work/pid" c sh -c 'sleep 4901; true' </dev/null >/dev/null 2>&1
 "$hull" exec -d c sleep 4902 </dev/null >/dev/null 2>&1
+has_child() { "$hull" ps c | grep -q ' sleep 4901$'; }
+wait_for has_child # the shell may not have come to it yet
 "$hull" ps c >"$work/ps"
 same "ps: header" "UID PID PPID C STIME TTY TIME CMD" "$(head -n 1 "$work/ps" | tr -s ' ')"
 same "ps: the first process" "root 1 0" "$(awk '$2 == 1 { print $1, $2, $3 }' "$work/ps")"

@@ -23,10 +23,7 @@ server.serve_forever()
 PY
 python3 "$work/server.py" "$work/server.sock" >"$work/server.out" 2>&1 &
 server=$!
-for _ in $(seq 100); do
-	grep -q ready "$work/server.out" && break
-	sleep 0.1
-done
+wait_for grep -q ready "$work/server.out"
 socket=".mounts += [{destination:\"/run/server.sock\", type:\"bind\", source:\"$work/server.sock\", options:[\"rbind\"]}]"
 run() { # COMMAND [JQ]
 	bundle "$work/b" "$work/rootfs" sh -c "$1"
@@ -53,22 +50,23 @@ bundle "$work/p" "$work/rootfs" sh -c 'sleep 1000'
 run '/client /run/server.sock </question' '.annotations = {"hull.sandbox":"pod"}'
 same "in a container that has joined a sandbox" "$(answer "$work/rootfs/question")" "$out"
 seen=$(wc -l <"$work/server.sock.seen")
-run '/client /run/server.sock </much >/dev/null & sleep 0.5; exit 0' '.annotations = {"hull.sandbox":"pod"}'
-sleep 2
-same "who listens sees the end of one that is killed while it talks" $((seen + 1)) "$(wc -l <"$work/server.sock.seen")"
-same "whose relay has gone with it" "" "$(pgrep -x -r D,R,S,T hull-relay)"
+run '/client /run/server.sock hold >/greeting & until grep -q hello /greeting; do sleep 0.1; done; exit 0' '.annotations = {"hull.sandbox":"pod"}'
+has_seen() { [ "$(wc -l <"$work/server.sock.seen")" = "$1" ]; }
+check "who listens sees the end of one that is killed while it talks" wait_for has_seen $((seen + 1))
+no_relay() { [ -z "$(pgrep -x -r D,R,S,T hull-relay)" ]; }
+check "whose relay goes with it" wait_for no_relay
 "$hull" delete --force pod
 # A container that runs while the server goes.
 bundle "$work/b" "$work/rootfs" sh -c '/client /run/server.sock </question >/dev/null; echo ready; while [ ! -e /go ]; do sleep 0.1; done; /client /run/server.sock </question; echo status $?'
 edit "$work/b" "$socket"
 "$hull" run -d -b "$work/b" socket </dev/null >"$work/out" 2>&1
-for _ in $(seq 100); do grep -q ready "$work/out" && break; sleep 0.1; done
+wait_for grep -q ready "$work/out"
 relay=$(pgrep -x hull-relay)
 same "the relay keeps one capability" "0000000000000002 1" "$(sed -n 's/^CapEff:\s*//p' "/proc/$relay/status") $(sed -n 's/^NoNewPrivs:\s*//p' "/proc/$relay/status")"
 kill "$server"
 wait "$server" 2>/dev/null
 touch "$work/rootfs/go"
-for _ in $(seq 100); do grep -q status "$work/out" && break; sleep 0.1; done
+wait_for grep -q status "$work/out"
 check "nobody listens any more: the connection ends" grep -qE 'status (0|3|5)' "$work/out"
 same "without an answer" 0 "$(grep -c hello "$work/out")"
 "$hull" delete --force socket

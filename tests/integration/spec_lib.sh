@@ -69,12 +69,13 @@ hull_says() {
 	same "$1" "$2" "$("$hull" run -b "$b" "hull-spec-$spec_runs" 2>&1 </dev/null)"
 }
 
-# Prints what the further process prints, on both streams, and its exit status.
+# Prints what the further process prints, its exit status, and what it says on stderr.
 exec_under() { # RUNTIME ID PROCESS
 	echo "$3" >"$work/process.json"
 	"$1" create -b "$b" "$2" </dev/null >/dev/null 2>&1 && "$1" start "$2" &&
-		"$1" exec --process "$work/process.json" "$2" </dev/null 2>&1
+		"$1" exec --process "$work/process.json" "$2" </dev/null 2>"$work/process.err"
 	echo "status $?"
+	cat "$work/process.err" # apart: runc copies the two streams by a thread each
 	"$1" kill "$2" KILL >/dev/null 2>&1
 	"$1" delete --force "$2" >/dev/null 2>&1
 }

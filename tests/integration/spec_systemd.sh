@@ -7,6 +7,9 @@ rootfs_debian "$work/rootfs"
 units=$work/rootfs/etc/systemd/system
 mkdir -p "$units/multi-user.target.wants"
 ln -sf /lib/systemd/system/multi-user.target "$units/default.target"
+# On a slow host nothing is to be given up.
+mkdir -p "$work/rootfs/etc/systemd/system.conf.d"
+printf '[Manager]\nDefaultTimeoutStartSec=900\nDefaultTimeoutStopSec=900\n' >"$work/rootfs/etc/systemd/system.conf.d/slow.conf"
 # DefaultDependencies: otherwise the target would wait for what waits for it.
 cat >"$units/report.service" <<'END'
 [Unit]
@@ -38,6 +41,7 @@ systemctl start limited.service
 echo "limited: $(paste -sd ' ' /limited)"
 echo "slices: $(ls -d /sys/fs/cgroup/*.slice /sys/fs/cgroup/*.scope | paste -sd ' ')"
 echo "the namespace's limits: $(echo 1 2>&1 >/sys/fs/cgroup/pids.max | sed 's/.*: //')"
+journalctl --sync
 echo "journal: $(journalctl -b -u limited.service --no-pager 2>/dev/null | grep -c 'limited.service')"
 systemctl --no-block exit 7
 END
@@ -54,7 +58,7 @@ edit "$work/b" ".process.env += [\"container=podman\"] | .process.noNewPrivilege
 
 for runtime in runc "$hull"; do
 	rm -f "$work/rootfs/result" "$work/rootfs/limited"
-	timeout 200 "$runtime" run -b "$work/b" "systemd-$$" >"$work/out.$(basename "$runtime")" 2>&1 </dev/null
+	timeout 900 "$runtime" run -b "$work/b" "systemd-$$" >"$work/out.$(basename "$runtime")" 2>&1 </dev/null
 	echo "status: $?" >"$work/result.$(basename "$runtime")"
 	cat "$work/rootfs/result" >>"$work/result.$(basename "$runtime")"
 done

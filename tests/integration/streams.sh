@@ -39,10 +39,7 @@ check "an endless writer ends when its reader has gone" grep -q 'yes ended' "$wo
 # The container does not wait for a stdin that never ends.
 sleep 1000 > >(run notread echo hello >"$work/notread.out"; echo $? >"$work/notread.status") &
 sleeper=$!
-for _ in $(seq 300); do
-	[ -s "$work/notread.status" ] && break
-	sleep 0.2
-done
+wait_for test -s "$work/notread.status"
 kill $sleeper
 same "a stdin that is open and not read does not hold the container" 0 "$(cat "$work/notread.status")"
 

@@ -18,7 +18,7 @@ import termios
 import time
 
 HULL, WORK = sys.argv[1], sys.argv[2]
-PATIENCE = 30
+PATIENCE = 180  # for what happens at once on an idle host; only a failure takes that long
 
 
 def result(good, what, detail=""):
@@ -132,37 +132,64 @@ def ask(person, command, pattern):
     return found
 
 
-def job_control(person, name):
+def enter(person):
+    """What is shown from here to the next prompt."""
+    person.type("\n")
+    return person.expect(rb"^(.*)[#$] (\x1b\[6n)?$").group(1)
+
+
+def size_becomes(screen, size):
+    """The window's size inside, which follows that outside; the last one seen."""
+    seen = []
+
+    def has_come():
+        seen.append(ask(screen, "stty size", rb"(\d+ \d+)\r\n").group(1))
+        return seen[-1] == size
+
+    eventually(has_come)
+    return seen[-1]
+
+
+def runs(container, command, states="RSD"):
+    """Waits until the command runs in the container: the shell may not have come to it yet, and reads keys itself until then."""
+    def is_there():
+        shown = subprocess.run([HULL, "exec", container, "ps", "-o", "stat,args"], stdin=subprocess.DEVNULL, capture_output=True)
+        lines = [line.split(None, 1) for line in shown.stdout.decode().splitlines()]
+        return any(line[1:] == [command] and line[0][0] in states for line in lines)
+
+    if not eventually(is_there):
+        raise TimeoutError(f"{command} does not run")
+
+
+def job_control(person, name, container):
     same(f"{name}: the window's size from the start", b"30 100", ask(person, "stty size", rb"(\d+ \d+)\r\n").group(1))
     set_size(person.fd, 41, 111)
-    time.sleep(2)
-    person.type("\n")
-    shell(person)
-    same(f"{name}: the window's size follows", b"41 111", ask(person, "stty size", rb"(\d+ \d+)\r\n").group(1))
+    same(f"{name}: the window's size follows", b"41 111", size_becomes(person, b"41 111"))
     person.type("sleep 100\n")
     person.expect(rb"sleep 100\r\n")
-    time.sleep(1)
+    runs(container, "sleep 100")
     person.type("\x03")
     shell(person)
     same(f"{name}: ^C", b"130", ask(person, "echo status $?", rb"status (\d+)\r\n").group(1))
     person.type("sleep 100\n")
     person.expect(rb"sleep 100\r\n")
-    time.sleep(1)
+    runs(container, "sleep 100")
     person.type("\x1a")
     result(bool(person.expect(rb"Stopped")), f"{name}: ^Z stops it")
     shell(person)
     result(bool(ask(person, "jobs", rb"Stopped +sleep 100")), f"{name}: jobs knows it")
     person.type("fg\n")
     person.expect(rb"sleep 100\r\n")
-    time.sleep(1)
+    runs(container, "sleep 100")
     person.type("\x03")
     shell(person)
-    ask(person, "sleep 1 &", rb"\n")
-    time.sleep(1.5)
-    result(bool(ask(person, "", rb"Done")), f"{name}: a job in the background ends")
+    ask(person, "until [ -e /tmp/end ]; do sleep 0.1; done &", rb"\n")
+    person.type(">/tmp/end")
+    result(eventually(lambda: b"Done" in enter(person)), f"{name}: a job in the background ends")
+    ask(person, "rm /tmp/end", rb"\n")
     person.type("cat\n")
     person.expect(rb"cat\r\n")
-    time.sleep(1)
+    runs(container, "cat")
     person.type("line\n")
     result(bool(person.expect(rb"line\r\nline\r\n")), f"{name}: lines are echoed and edited")
     person.type("\x04")
@@ -171,10 +198,12 @@ def job_control(person, name):
 
 def programs(person, name):
     person.type(f"vi /tmp/text-{name}\n")
-    person.expect(b"/tmp/text-")
-    time.sleep(1)
-    person.type("ihello from vi\x1b")
-    time.sleep(1)
+    # Its last line says in which mode it is.
+    person.expect(b"- /tmp/text-")
+    person.type("i")
+    person.expect(b"I /tmp/text-")
+    person.type("hello from vi\x1b")
+    person.expect(b"- /tmp/text-")
     person.type(":wq\n")
     shell(person)
     same(f"{name}: vi", b"hello from vi", ask(person, f"cat /tmp/text-{name}", rb"\n(hello[^\r]*)\r\n").group(1))
@@ -196,7 +225,7 @@ def run_in_the_foreground():
     shell(person)
     result(person.is_raw(), "run: the caller's terminal is raw meanwhile")
     same("run: the terminal's name", b"/dev/pts/0", ask(person, "tty", rb"\n(/dev/[^\r]*)\r\n").group(1))
-    job_control(person, "run")
+    job_control(person, "run", "person")
     programs(person, "run")
     person.type("exit 42\n")
     same("run: exit status", 42, person.wait())
@@ -208,7 +237,7 @@ def exec_in_the_foreground():
     person = Person(HULL, "exec", "-t", "c", "sh")
     shell(person)
     result(person.is_raw(), "exec: the caller's terminal is raw meanwhile")
-    job_control(person, "exec")
+    job_control(person, "exec", "c")
     programs(person, "exec")
     person.type("exit 43\n")
     same("exec: exit status", 43, person.wait())
@@ -282,6 +311,15 @@ def person_ended(pid):
     return eventually(lambda: os.waitpid(pid, os.WNOHANG)[0] != 0)
 
 
+def has_ended(pid):
+    """Its parent may not have taken notice."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+            return stat.read().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 class Engine(Screen):
     """Listens on a console socket, and gets a terminal there."""
 
@@ -317,8 +355,7 @@ def console_socket(runtime, *options):
     shell(engine)
     seen.append(("size", ask(engine, "stty size", rb"(\d+ \d+)\r\n").group(1)))
     set_size(engine.fd, 34, 78)
-    time.sleep(1)
-    seen.append(("new size", ask(engine, "stty size", rb"(\d+ \d+)\r\n").group(1)))
+    seen.append(("new size", size_becomes(engine, b"34 78")))
     seen.append(("tty", ask(engine, "tty", rb"\n(/dev/[^\r]*)\r\n").group(1)))
     seen.append(("console", ask(engine, "stat -c '%F %u %a %t:%T' /dev/console", rb"\n(character[^\r]*)\r\n").group(1)))
     seen.append(("mount", ask(engine, "grep /dev/console /proc/mounts | cut -d' ' -f1-3", rb"\n(devpts[^\r]*)\r\n").group(1)))
@@ -354,15 +391,15 @@ def engines():
     engine.take()
     set_size(engine.fd, 35, 79)
     shell(engine)
-    time.sleep(1)
-    same("exec with a console socket: the window's size", b"35 79", ask(engine, "stty size", rb"(\d+ \d+)\r\n").group(1))
+    same("exec with a console socket: the window's size", b"35 79", size_becomes(engine, b"35 79"))
     pid = int(open(WORK + "/exec.pid").read())
-    same("exec with a console socket: the proxy", "hull-proxy", open(f"/proc/{pid}/comm").read().strip())
+    proxy_has_name = lambda: open(f"/proc/{pid}/comm").read().strip() == "hull-proxy"
+    result(eventually(proxy_has_name), "exec with a console socket: the proxy")
     engine.type("sleep 4811\n")
     eventually(lambda: processes("sleep 4811"))
     os.close(engine.fd)
     result(eventually(lambda: not processes("sleep 4811")), "exec with a console socket: hang-up ends what runs there")
-    result(eventually(lambda: not os.path.exists(f"/proc/{pid}")), "exec with a console socket: and the proxy")
+    result(eventually(lambda: has_ended(pid)), "exec with a console socket: and the proxy")
 
 
 def pod_member():
@@ -376,8 +413,7 @@ def pod_member():
     shell(engine)
     same("member: the window's size", b"33 77", ask(engine, "stty size", rb"(\d+ \d+)\r\n").group(1))
     set_size(engine.fd, 34, 78)
-    changed = lambda: ask(engine, "stty size", rb"(\d+ \d+)\r\n").group(1) == b"34 78"
-    result(eventually(changed), "member: the window's size follows")
+    same("member: the window's size follows", b"34 78", size_becomes(engine, b"34 78"))
     same("member: the console", b"character", ask(engine, "stat -c %F /dev/console", rb"\n(character)[^\r]*\r\n").group(1))
 
     person = Person(HULL, "exec", "-t", "console", "sh")
@@ -386,8 +422,7 @@ def pod_member():
     same("member: exec -t: another terminal", b"/dev/pts/1", ask(person, "tty", rb"\n(/dev/[^\r]*)\r\n").group(1))
     person.type("sleep 100\n")
     person.expect(rb"sleep 100\r\n")
-    eventually(lambda: b"sleep 100" in subprocess.run([HULL, "exec", "console", "ps", "-o", "args"],
-                                                      stdin=subprocess.DEVNULL, capture_output=True).stdout)
+    runs("console", "sleep 100")
     person.type("\x03")
     shell(person)
     same("member: exec -t: ^C", b"130", ask(person, "echo status $?", rb"status (\d+)\r\n").group(1))

@@ -8,11 +8,12 @@ rootfs_busybox "$work/rootfs"
 new
 edit "$work/b" '.linux.cgroupsPath="/limits/c" | .linux.resources={memory:{limit:134217728}, cpu:{shares:512}, pids:{limit:50}} | .process.args=["sh","-c","trap \"cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu.weight /sys/fs/cgroup/pids.max\" USR1; echo ready; while :; do sleep 0.1; done"]'
 "$hull" run -d -b "$work/b" --pid-file "$work/c.pid" c </dev/null >>"$work/out" 2>&1 || not_ok "run -d for update" "$(cat "$work/out")"
-for ((i = 0; i < 100; i++)); do grep -q ready "$work/out" && break; sleep 0.1; done
+wait_for grep -q ready "$work/out"
+has_lines() { [ "$(wc -l <"$work/out")" -ge "$1" ]; }
 inside() { # what the container sees now
 	: >"$work/out"
 	"$hull" kill c USR1
-	for ((i = 0; i < 100; i++)); do [ "$(wc -l <"$work/out")" -ge 4 ] && break; sleep 0.1; done
+	wait_for has_lines 4
 	xargs <"$work/out"
 }
 same "before update, inside" "134217728 max 100000 20 50" "$(inside)"
@@ -32,7 +33,7 @@ says "update with a bad number" any 'invalid value for memory: .*lots' "$hull" u
 says "update with bad JSON" any 'invalid JSON' sh -c "echo '{' | '$hull' update -r - c"
 says "update with Intel RDT" any 'l3 cache schema is not enabled' "$hull" update --l3-cache-schema x c
 "$hull" kill c KILL
-for ((i = 0; i < 100; i++)); do "$hull" state c | grep -q stopped && break; sleep 0.1; done
+wait_for sh -c "'$hull' state c | grep -q stopped"
 says "update of a stopped container" any "container not running" "$hull" update --memory 64M c
 "$hull" delete c
 says "update of an unknown container" any "does not exist" "$hull" update --memory 64M c

@@ -7,7 +7,7 @@ rootfs_busybox "$work/rootfs"
 shape() { jq -S 'del(.data.memory.raw, .data.memory.usage.max, .data.memory.swap.max, .data.blkio, .data.cpu.usage.percpu, .data.cpuset.cpus, .data.cpuset.mems, .data.hugetlb) | [paths(scalars or . == {} or . == null) as $p | "\($p | map(tostring) | join(".")) \(getpath($p) | type)"] | sort'; }
 
 # --- events ----------------------------------------------------------------------------------------------------------
-bundle "$work/b" "$work/rootfs" sh -c 'dd if=/dev/zero of=/tmp/x bs=1M count=5 2>/dev/null; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo ready; while :; do sleep 1; done'
+bundle "$work/b" "$work/rootfs" sh -c 'dd if=/dev/zero of=/tmp/x bs=1M count=5 2>/dev/null; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 1000 & echo ready; wait'
 edit "$work/b" '.mounts += [{destination:"/tmp",type:"tmpfs",source:"tmpfs"}] | .linux.resources.memory.limit=134217728 | .linux.resources.pids.limit=100'
 runc run -d -b "$work/b" e1 </dev/null >"$work/out.runc" 2>&1
 soon "runc: ready" grep -q ready "$work/out.runc"
@@ -26,7 +26,7 @@ same "type and id" '"stats" "e1"' "$(figure .type) $(figure .id)"
 [ "$(figure .data.cpu.usage.total)" -gt 1000000 ] && [ "$(figure '.data.cpu.usage | .total >= .user + .kernel - 2000000')" = true ] && ok "CPU time in nanoseconds" || not_ok "CPU time" "$(figure .data.cpu)"
 same "processes" 2 "$(figure .data.pids.current)"
 [ "$(figure '.data.memory.raw.shmem')" -ge 5000000 ] && ok "raw figures" || not_ok "raw figures" "$(figure .data.memory.raw)"
-timeout 60 "$hull" events --interval 500ms e1 >"$work/events" 2>&1 &
+timeout 400 "$hull" events --interval 500ms e1 >"$work/events" 2>&1 &
 follower=$!
 soon "figures come again and again" sh -c "[ \$(grep -c stats '$work/events') -ge 3 ]" && ok "figures come again and again"
 "$hull" kill e1 KILL
@@ -49,7 +49,7 @@ same "no limit is 2^64 - 1" 1 "$("$hull" events --stats e2 | grep -c '"usage":{"
 "$hull" logs --kernel e2 >"$work/kernel"
 check "logs --kernel: the boot is in it" grep -qE '^\[ +0\.[0-9]+\] Linux version' "$work/kernel"
 check "logs: what the programs said" "$hull" logs e2
-timeout 60 "$hull" console e2 >"$work/console" 2>&1 &
+timeout 400 "$hull" console e2 >"$work/console" 2>&1 &
 follower=$!
 soon "console shows the log" sh -c "grep -q 'Linux version' '$work/console'" && ok "console shows the log"
 "$hull" delete --force e2
@@ -65,12 +65,21 @@ same "with hull.console they are kept" 1 "$("$hull" logs --kernel e3 | grep -c '
 "$hull" delete e3
 
 # --- out of memory ---------------------------------------------------------------------------------------------------
-bundle "$work/b" "$work/rootfs" sh -c 'sleep 2; (head -c 100000000 /dev/zero | tail >/dev/null); echo survived $?; sleep 2; exec tail /dev/zero'
+bundle "$work/b" "$work/rootfs" sh -c 'until [ -e /first ]; do sleep 0.1; done; (head -c 100000000 /dev/zero | tail >/dev/null); echo survived $?
+	until [ -e /last ]; do sleep 0.1; done; exec tail /dev/zero'
 edit "$work/b" '.linux.resources.memory={limit:33554432}'
 "$hull" run -d -b "$work/b" hog </dev/null >"$work/out" 2>&1
-timeout 100 "$hull" events --interval 1h hog >"$work/events" 2>"$work/err"
-same "events of a memory hog: an OOM event for each" '{"type":"oom","id":"hog"}' "$(sort -u "$work/events")"
-same "the child and the last process" 2 "$(wc -l <"$work/events")"
+timeout 400 "$hull" events --interval 1s hog >"$work/events" 2>"$work/err" &
+follower=$!
+# Figures show that it follows: it asks for events before it waits for anything.
+soon "events follows" grep -q stats "$work/events"
+touch "$work/rootfs/first"
+soon "an OOM event for the child" grep -q oom "$work/events" && ok "an OOM event for the child"
+soon "the shell goes on" grep -q survived "$work/out"
+touch "$work/rootfs/last"
+wait "$follower"
+same "events of a memory hog: an OOM event for each" '{"type":"oom","id":"hog"}' "$(grep -v '"type":"stats"' "$work/events" | sort -u)"
+same "the child and the last process" 2 "$(grep -vc '"type":"stats"' "$work/events")"
 same "nothing on stderr" "" "$(cat "$work/err")"
 check "the shell has survived its child" grep -q 'survived' "$work/out"
 soon "it stops" sh -c "'$hull' state hog | grep -q stopped"
