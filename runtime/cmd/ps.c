@@ -26,6 +26,11 @@
 
 #define TIMEOUT_SECONDS 10
 #define PROCS_MAX (1u << 20)
+#define COMMAND_LINE_MAX (1u << 20)
+
+/* A process without a command line is looked at for a second. */
+#define BIRTH_CHECKS 100
+#define BIRTH_CHECK_MS 10
 
 struct ps_options {
 	const char *format;
@@ -45,13 +50,25 @@ static int out_of_memory(struct error *err)
 
 /* --- json: processes of the host --------------------------------------------------------------------------------- */
 
+/* By the name that it was started under: which it gives itself comes a moment later. In the middle of its execve, or
+ * when it ends, a process has no command line. */
 static bool is_proxy(pid_t pid)
 {
-	cleanup_free char *name = NULL;
+	const struct timespec pause = {.tv_nsec = BIRTH_CHECK_MS * 1000000};
 	char path[64];
 
-	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
-	return read_file_at(AT_FDCWD, path, 64, &name, NULL, NULL) == 0 && strcmp(name, "hull-proxy\n") == 0;
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+	for (int i = 0; i < BIRTH_CHECKS; i++) {
+		cleanup_free char *name = NULL;
+		size_t size;
+
+		if (read_file_at(AT_FDCWD, path, COMMAND_LINE_MAX, &name, &size, NULL) < 0)
+			return false;
+		if (size > 0)
+			return strcmp(name, "hull-proxy") == 0;
+		nanosleep(&pause, NULL);
+	}
+	return false;
 }
 
 /* Proxies are in the container's cgroup; where it has none, nothing is known of them. */
