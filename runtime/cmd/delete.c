@@ -5,11 +5,12 @@
 
 #include "runtime/command.h"
 #include "runtime/container.h"
+#include "runtime/matching.h"
 
 #define LOCK_TIMEOUT_MS 10000
 
 struct delete_options {
-	bool force;
+	bool force, regex;
 };
 
 static const struct delete_options defaults = {0};
@@ -17,6 +18,8 @@ static const struct delete_options defaults = {0};
 static const struct flag flags[] = {
     {"force", 'f', FLAG_SWITCH, offsetof(struct delete_options, force), NULL,
      "kill it if it runs; a container that does not exist is no error"},
+    {"regex", 'r', FLAG_SWITCH, offsetof(struct delete_options, regex), NULL,
+     "ID is a regular expression: delete all containers that it matches"},
     {0},
 };
 
@@ -31,10 +34,8 @@ static int check_stopped(const struct container *container, struct error *err)
 }
 
 /* A state that cannot be read names no processes; with --force the folder goes nevertheless. */
-static int open_any(const struct invocation *invocation, bool force, struct container *container, struct error *err)
+static int open_any(const char *root, const char *id, bool force, struct container *container, struct error *err)
 {
-	const char *root = invocation->global->root, *id = invocation->argv[0];
-
 	if (container_open(root, id, container, err) == 0)
 		return 0;
 	if (!force || err->code != EINVAL || state_check_id(id, NULL) < 0)
@@ -42,11 +43,11 @@ static int open_any(const struct invocation *invocation, bool force, struct cont
 	return container_open_unread(root, id, container, err);
 }
 
-static int delete (const struct invocation *invocation, bool force, struct error *err)
+static int delete (const char *root, const char *id, bool force, struct error *err)
 {
 	cleanup_container struct container container = CONTAINER_NONE;
 
-	if (open_any(invocation, force, &container, err) < 0)
+	if (open_any(root, id, force, &container, err) < 0)
 		return -1;
 	/* Processes first: one of them may be what the holder of the lock waits for. */
 	if (!force && check_stopped(&container, err) < 0)
@@ -62,12 +63,23 @@ static int delete (const struct invocation *invocation, bool force, struct error
 	return container_remove(&container, err);
 }
 
+static int delete_one(const char *id, void *context, struct error *err)
+{
+	const struct invocation *invocation = context;
+	const struct delete_options *options = invocation->options;
+	int result = delete (invocation->global->root, id, options->force, err);
+
+	return result < 0 && options->force && err->code == ENOENT ? 0 : result;
+}
+
 static int run(const struct invocation *invocation, struct error *err)
 {
 	const struct delete_options *options = invocation->options;
-	int result = delete (invocation, options->force, err);
 
-	return result < 0 && options->force && err->code == ENOENT ? 0 : result;
+	if (options->regex)
+		return matching_each(invocation->global->root, invocation->argv[0], delete_one, (void *)invocation,
+				     err);
+	return delete_one(invocation->argv[0], (void *)invocation, err);
 }
 
 const struct command command_delete = {

@@ -13,6 +13,7 @@
 #include "runtime/attach.h"
 #include "runtime/command.h"
 #include "runtime/container.h"
+#include "runtime/matching.h"
 #include "runtime/report.h"
 #include "runtime/signals.h"
 
@@ -22,13 +23,15 @@
 #define END_TIMEOUT_MS 10000
 
 struct kill_options {
-	bool all;
+	bool all, regex;
 };
 
 static const struct kill_options defaults = {0};
 
 static const struct flag flags[] = {
     {"all", 'a', FLAG_SWITCH, offsetof(struct kill_options, all), NULL, "send it to all processes of the container"},
+    {"regex", 'r', FLAG_SWITCH, offsetof(struct kill_options, regex), NULL,
+     "ID is a regular expression: all containers that it matches"},
     {0},
 };
 
@@ -87,14 +90,15 @@ static int kill_container(const struct container *container, bool all, struct er
 	return process_end(&container->state.vmm, END_TIMEOUT_MS, err);
 }
 
-static int run(const struct invocation *invocation, struct error *err)
+static int signal_one(const char *id, void *context, struct error *err)
 {
+	const struct invocation *invocation = context;
 	const struct kill_options *options = invocation->options;
 	cleanup_container struct container container = CONTAINER_NONE;
 	enum container_status status;
 	int signal;
 
-	if (container_open(invocation->global->root, invocation->argv[0], &container, err) < 0)
+	if (container_open(invocation->global->root, id, &container, err) < 0)
 		return -1;
 	signal = signal_parse(invocation->argc > 1 ? invocation->argv[1] : "TERM", err);
 	if (signal < 0)
@@ -108,6 +112,16 @@ static int run(const struct invocation *invocation, struct error *err)
 		return 0;
 	return signal == SIGKILL ? kill_container(&container, options->all, err)
 				 : deliver(&container, signal, options->all, err);
+}
+
+static int run(const struct invocation *invocation, struct error *err)
+{
+	const struct kill_options *options = invocation->options;
+
+	if (options->regex)
+		return matching_each(invocation->global->root, invocation->argv[0], signal_one, (void *)invocation,
+				     err);
+	return signal_one(invocation->argv[0], (void *)invocation, err);
 }
 
 const struct command command_kill = {
