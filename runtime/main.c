@@ -41,6 +41,7 @@ static int finish_text(FILE *out, char **text, struct error *err)
 	return output_text(*text, err);
 }
 
+/* Laid out as the help of runc is, whose users and tests look for the name on the second line. */
 static int print_help(struct error *err)
 {
 	cleanup_free char *text = NULL;
@@ -49,11 +50,12 @@ static int print_help(struct error *err)
 
 	if (!out)
 		return error_set_errno(err, "format the help text");
-	fprintf(out, "hull runs OCI containers, each in a virtual machine of its own.\n\n"
-		     "usage: hull [global flags] VERB [flags] [arguments]\n\nverbs:\n");
+	fprintf(out, "NAME:\n   hull - Open Container Initiative runtime that gives each container a virtual machine of "
+		     "its own\n\n"
+		     "USAGE:\n   hull [global flags] VERB [flags] [arguments]\n\nCOMMANDS:\n");
 	for (size_t i = 0; i < n_commands; i++)
 		fprintf(out, "  %-24s %s\n", commands[i]->name, commands[i]->summary);
-	fprintf(out, "\nglobal flags:\n");
+	fprintf(out, "\nGLOBAL OPTIONS:\n");
 	format_flags(out, global_flags);
 	fprintf(out, "\n`hull VERB --help` says more about a verb.\n");
 	return finish_text(out, &text, err);
@@ -67,10 +69,11 @@ static int print_command_help(const struct command *command, struct error *err)
 
 	if (!out)
 		return error_set_errno(err, "format the help text");
-	fprintf(out, "usage: hull %s%s%s\n\n%s\n", command->name, command->arguments ? " " : "",
-		command->arguments ? command->arguments : "", command->description);
+	fprintf(out, "NAME:\n   hull %s - %s\n\nUSAGE:\n   hull %s%s%s\n\n%s\n", command->name, command->summary,
+		command->name, command->arguments ? " " : "", command->arguments ? command->arguments : "",
+		command->description);
 	if (command->flags)
-		fprintf(out, "\nflags:\n");
+		fprintf(out, "\nOPTIONS:\n");
 	format_flags(out, command->flags);
 	return finish_text(out, &text, err);
 }
@@ -142,7 +145,8 @@ static const struct command *find_command(const char *name)
 
 static int refuse_verb(const char *name, struct error *err)
 {
-	return error_set(err, EINVAL, "unknown verb \"%s\" (see hull --help)", name);
+	/* runc's words. */
+	return error_set(err, EINVAL, "No help topic for '%s' (see hull --help)", name);
 }
 
 static int run_help(int argc, char **argv, struct error *err)
