@@ -40,7 +40,7 @@
  *           killed then, and EXIT is reported. "lingers": true, with it: they are not, and EXIT with its status is
  *           reported when the last of them has ended as well. "reportOom": true: AGENT_REPORT_OOM. "tied": true, it is
  *           killed when the connection that this order came over ends. "namespaces":
- *           {"pid"|"network"|"ipc"|"uts": ID|null}, which of its
+ *           {"pid"|"network"|"ipc"|"uts"|"cgroup"|"user"|"time": ID|null}, which of its
  *           namespaces are those of another container, which must live; the spec's own list says the rest.
  *
  *           A socket of the host is {"socket": {"uid", "gid", "mode"}} in mounts, in the place of an export.

@@ -114,7 +114,7 @@ const struct spec_field spec_fields[] = {
     {"linux.namespaces[].type", SPEC_STRING, SPEC_BOTH,
      "all; one that is absent is the machine's, except pid and mount, which are always the container's own", false},
     {"linux.namespaces[].path", SPEC_STRING, SPEC_BOTH,
-     "pid, network, ipc, uts: of a container in the same sandbox; any other is refused", false},
+     "of a container in the same sandbox, of all types but mount; any other is refused", false},
     {"linux.uidMappings", SPEC_ARRAY, SPEC_GUEST, "host ids are those of the shared files' owners", false},
     {"linux.uidMappings[].containerID", SPEC_UINT32, SPEC_GUEST, NULL, false},
     {"linux.uidMappings[].hostID", SPEC_UINT32, SPEC_GUEST, NULL, false},

@@ -339,28 +339,54 @@ static void stream_connected(struct stdio *stdio, int code)
 		child_fail(&container->init, &err);
 }
 
-/* The first processes of the containers whose namespaces are shared. They must live: a namespace is entered through one
- * of its processes. */
+/* Whose namespaces are shared must live: a namespace is entered through one of its processes. */
+static const struct container *find_living(const char *id, struct error *err)
+{
+	const struct container *container = container_find(id);
+
+	if (container && container->state != CREATING && container->state != STOPPED)
+		return container;
+	error_set(err, ESRCH, "create: namespaces: container \"%s\" is not there or has stopped", id);
+	return NULL;
+}
+
+/* The first processes of the containers whose namespaces are shared. */
 static int find_joined(const struct plan_namespaces *namespaces, int joined[NAMESPACE_SHAREABLE], struct error *err)
 {
 	for (int kind = 0; kind < NAMESPACE_SHAREABLE; kind++) {
 		const struct container *other;
 
+		joined[kind] = -1;
 		if (namespaces->use[kind] != NAMESPACE_JOINED)
 			continue;
-		other = container_find(namespaces->joined[kind]);
-		if (!other || other->state == CREATING || other->state == STOPPED)
-			return error_set(err, ESRCH, "create: namespaces: container \"%s\" is not there or has stopped",
-					 namespaces->joined[kind]);
+		other = find_living(namespaces->joined[kind], err);
+		if (!other)
+			return -1;
 		joined[kind] = other->init.pidfd;
 	}
 	return 0;
 }
 
+/* Whose user namespace is joined has ids mapped already. */
+static int join_id_maps(struct plan *plan, struct error *err)
+{
+	const struct container *other;
+
+	if (plan->namespaces.use[NAMESPACE_USER] != NAMESPACE_JOINED)
+		return 0;
+	other = find_living(plan->namespaces.joined[NAMESPACE_USER], err);
+	if (!other)
+		return -1;
+	if (!other->has_user_namespace)
+		return error_set(err, EINVAL, "linux.namespaces: container \"%s\" has no user namespace to be joined",
+				 other->id);
+	return plan_join_id_maps(plan, &other->plan->id_maps, err);
+}
+
 static pid_t fork_init(struct container *container, struct error *err)
 {
 	const struct plan_namespaces *namespaces = &container->plan->namespaces;
-	int joined[NAMESPACE_SHAREABLE] = {-1, -1, -1, -1};
+	int joined[NAMESPACE_SHAREABLE];
 	bool own_network = namespaces->use[NAMESPACE_NETWORK] == NAMESPACE_OWN;
 	pid_t pid;
 
@@ -406,7 +432,8 @@ static int make(struct container *container, struct error *err)
 	int status;
 
 	container->has_user_namespace = user_namespace_wanted(container->plan);
-	if (boot_mount_exports(err) < 0 || user_namespace_prepare(container->plan, container->number, err) < 0)
+	if (join_id_maps(container->plan, err) < 0 || boot_mount_exports(err) < 0 ||
+	    user_namespace_prepare(container->plan, container->number, err) < 0)
 		return -1;
 	container->cgroup = cgroup_create(container->number, err);
 	if (container->cgroup < 0 || resources_apply(container->cgroup, &container->plan->resources, err) < 0 ||

@@ -50,12 +50,14 @@ static int check_map(const struct id_map *map, const char *what, struct error *e
 	return 0;
 }
 
-int id_maps_read(const json_t *json, struct id_maps *maps, struct error *err)
+int id_maps_read(const json_t *json, bool may_lack, struct id_maps *maps, struct error *err)
 {
 	*maps = (struct id_maps){0};
 	if (read_map(json_object_get(json, "uidMappings"), "uidMappings", &maps->users, err) < 0 ||
 	    read_map(json_object_get(json, "gidMappings"), "gidMappings", &maps->groups, err) < 0)
 		return -1;
+	if (may_lack && maps->users.n == 0 && maps->groups.n == 0)
+		return 0;
 	return check_map(&maps->users, "uid", err) < 0 ? -1 : check_map(&maps->groups, "gid", err);
 }
 
@@ -64,6 +66,33 @@ void id_maps_release(struct id_maps *maps)
 	free(maps->users.list);
 	free(maps->groups.list);
 	*maps = (struct id_maps){0};
+}
+
+static int copy_map(const struct id_map *map, struct id_map *copy)
+{
+	copy->list = calloc(map->n + 1, sizeof(*copy->list));
+	if (!copy->list)
+		return -1;
+	if (map->n > 0)
+		memcpy(copy->list, map->list, map->n * sizeof(*copy->list));
+	copy->n = map->n;
+	return 0;
+}
+
+int id_maps_copy(const struct id_maps *maps, struct id_maps *copy)
+{
+	*copy = (struct id_maps){0};
+	return copy_map(&maps->users, &copy->users) < 0 ? -1 : copy_map(&maps->groups, &copy->groups);
+}
+
+static bool same_map(const struct id_map *a, const struct id_map *b)
+{
+	return a->n == b->n && (a->n == 0 || memcmp(a->list, b->list, a->n * sizeof(*a->list)) == 0);
+}
+
+bool id_maps_equal(const struct id_maps *a, const struct id_maps *b)
+{
+	return same_map(&a->users, &b->users) && same_map(&a->groups, &b->groups);
 }
 
 int id_map_outside(const struct id_map *map, uint32_t inside, uint32_t *outside)

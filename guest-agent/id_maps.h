@@ -30,10 +30,16 @@ struct id_maps {
 	struct id_map users, groups;
 };
 
-/* Reads both from the object "linux" of a container with a user namespace: they must be there and map root. The caller
- * releases them in either case. Returns 0, or -1 with err. */
-int id_maps_read(const json_t *json, struct id_maps *maps, struct error *err);
+/* Reads both from the object "linux" of a container with a user namespace: they must be there, unless they may be those
+ * of another container's (may_lack), and map root. The caller releases them in either case. Returns 0, or -1 with err.
+ */
+int id_maps_read(const json_t *json, bool may_lack, struct id_maps *maps, struct error *err);
 void id_maps_release(struct id_maps *maps);
+
+/* Returns 0, or -1 without memory; the caller releases the copy in either case. */
+int id_maps_copy(const struct id_maps *maps, struct id_maps *copy);
+
+bool id_maps_equal(const struct id_maps *a, const struct id_maps *b);
 
 /* The id outside that stands for an id inside; with no mappings it is the same. Returns 0, or -1 when none does. */
 int id_map_outside(const struct id_map *map, uint32_t inside, uint32_t *outside);

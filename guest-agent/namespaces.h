@@ -20,11 +20,12 @@ enum namespace_kind {
 	NAMESPACE_NETWORK,
 	NAMESPACE_IPC,
 	NAMESPACE_UTS,
+	NAMESPACE_TIME,
+	NAMESPACE_RETURNABLE, /* the agent can go to those above, and come back */
+	NAMESPACE_CGROUP = NAMESPACE_RETURNABLE,
+	NAMESPACE_USER,
 	NAMESPACE_SHAREABLE, /* those above can be another container's */
 	NAMESPACE_MOUNT = NAMESPACE_SHAREABLE,
-	NAMESPACE_CGROUP,
-	NAMESPACE_USER,
-	NAMESPACE_TIME,
 	NAMESPACE_KINDS,
 };
 
@@ -49,7 +50,8 @@ int namespaces_read(struct plan_namespaces *namespaces, const json_t *list, cons
  * *pidfd is set in the parent. The mount namespace is always a new one; that of the cgroup is the child's to make once
  * it is in its cgroup. A user namespace of its own wants a network of its own as well, or its root could not even bind
  * a low port; the child has no ids in it until they are mapped, and makes its ipc namespace after that: the message
- * queues' directory belongs to whoever makes it. Returns -1 with err in the parent.
+ * queues' directory belongs to whoever makes it. In another container's user namespace the child is nobody at first,
+ * too. Returns -1 with err in the parent.
  */
 pid_t namespaces_fork(const struct plan_namespaces *namespaces, const int joined[NAMESPACE_SHAREABLE],
 		      bool machine_network, int cgroup, int *pidfd, struct error *err);

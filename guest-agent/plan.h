@@ -148,4 +148,9 @@ struct plan *plan_new_exec(json_t *order, struct error *err);
 /* What the process of an exec order leaves open is that of the container's: capabilities, rlimits, oomScoreAdj. Returns
  * 0 or -1. */
 int plan_inherit(struct plan *exec, const struct plan *container, struct error *err);
+
+/* The user namespace that is joined has these mappings: the spec says the same or nothing, and the process's ids are in
+ * them. Returns 0, or -1 with err. */
+int plan_join_id_maps(struct plan *plan, const struct id_maps *maps, struct error *err);
+
 void plan_free(struct plan *plan);

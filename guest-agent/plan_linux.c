@@ -153,26 +153,45 @@ static bool has_disk(const struct plan *plan)
 	return plan->rootfs_disk != NULL;
 }
 
+static int check_ids(const struct plan *plan, struct error *err)
+{
+	uint32_t id;
+
+	if (id_map_outside(&plan->id_maps.users, plan->process.uid, &id) < 0)
+		return error_set(err, EINVAL, "process.user.uid: cannot set uid to unmapped user in user namespace");
+	if (id_map_outside(&plan->id_maps.groups, plan->process.gid, &id) < 0)
+		return error_set(err, EINVAL, "process.user.gid: cannot set gid to unmapped user in user namespace");
+	return 0;
+}
+
+int plan_join_id_maps(struct plan *plan, const struct id_maps *maps, struct error *err)
+{
+	if (plan->id_maps.users.n > 0 && !id_maps_equal(&plan->id_maps, maps))
+		return error_set(
+		    err, EINVAL,
+		    "linux.uidMappings and gidMappings are not those of the user namespace that is joined");
+	id_maps_release(&plan->id_maps);
+	return id_maps_copy(maps, &plan->id_maps) < 0 ? plan_out_of_memory(err) : check_ids(plan, err);
+}
+
 static int read_user_and_time(struct plan *plan, const json_t *json, struct error *err)
 {
 	struct plan_namespaces *namespaces = &plan->namespaces;
-	uint32_t id;
+	enum namespace_use user = namespaces->use[NAMESPACE_USER];
 
 	plan->writes_cgroup = namespaces->use[NAMESPACE_CGROUP] == NAMESPACE_OWN && has_writable_cgroup(plan);
-	if (namespaces->use[NAMESPACE_USER] == NAMESPACE_OWN) {
+	if (user != NAMESPACE_OF_MACHINE) {
 		if (has_disk(plan))
 			return error_set(err, ENOTSUP, "a file system on a disk cannot be mounted in a user namespace");
-		if (id_maps_read(json, &plan->id_maps, err) < 0)
+		if (id_maps_read(json, user == NAMESPACE_JOINED, &plan->id_maps, err) < 0)
 			return -1;
 	} else if (has_mappings(json) &&
 		   json_array_append_new(plan->warnings,
 					 json_string("id mappings mean nothing without a user namespace")) < 0) {
 		return plan_out_of_memory(err);
 	}
-	if (id_map_outside(&plan->id_maps.users, plan->process.uid, &id) < 0)
-		return error_set(err, EINVAL, "process.user.uid: cannot set uid to unmapped user in user namespace");
-	if (id_map_outside(&plan->id_maps.groups, plan->process.gid, &id) < 0)
-		return error_set(err, EINVAL, "process.user.gid: cannot set gid to unmapped user in user namespace");
+	if (check_ids(plan, err) < 0)
+		return -1;
 	return time_offsets_read(json_object_get(json, "timeOffsets"), namespaces->use[NAMESPACE_TIME] == NAMESPACE_OWN,
 				 &namespaces->time_offsets, err);
 }

@@ -16,7 +16,7 @@
 
 bool user_namespace_wanted(const struct plan *plan)
 {
-	return plan->namespaces.use[NAMESPACE_USER] == NAMESPACE_OWN;
+	return plan->namespaces.use[NAMESPACE_USER] != NAMESPACE_OF_MACHINE;
 }
 
 /* --- agent ------------------------------------------------------------------------------------------------------- */
@@ -60,8 +60,9 @@ int user_namespace_begin(const struct plan *plan, pid_t pid, int channel, struct
 {
 	if (!user_namespace_wanted(plan))
 		return 0;
-	if (id_maps_write(&plan->id_maps, pid, err) < 0 || limits_set_oom_score(&plan->process, pid, err) < 0 ||
-	    schedule_apply(&plan->process.schedule, pid, err) < 0)
+	if (plan->namespaces.use[NAMESPACE_USER] == NAMESPACE_OWN && id_maps_write(&plan->id_maps, pid, err) < 0)
+		return -1;
+	if (limits_set_oom_score(&plan->process, pid, err) < 0 || schedule_apply(&plan->process.schedule, pid, err) < 0)
 		return -1;
 	if (send(channel, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		return error_set_errno(err, "tell the container's first process to go on");

@@ -8,7 +8,8 @@
 #include <time.h>
 
 const char *const shared_kind_names[SHARED_KINDS] = {
-    [SHARED_PID] = "pid", [SHARED_NETWORK] = "network", [SHARED_IPC] = "ipc", [SHARED_UTS] = "uts"};
+    [SHARED_PID] = "pid",	[SHARED_NETWORK] = "network", [SHARED_IPC] = "ipc",  [SHARED_UTS] = "uts",
+    [SHARED_CGROUP] = "cgroup", [SHARED_USER] = "user",	      [SHARED_TIME] = "time"};
 
 static void write_export(FILE *out, const struct export *export)
 {

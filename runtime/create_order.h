@@ -14,7 +14,16 @@
 #include "runtime/syscall_filter.h"
 
 /* Namespaces that containers of one sandbox can share, by the names that linux.namespaces[].type has for them. */
-enum { SHARED_PID, SHARED_NETWORK, SHARED_IPC, SHARED_UTS, SHARED_KINDS };
+enum {
+	SHARED_PID,
+	SHARED_NETWORK,
+	SHARED_IPC,
+	SHARED_UTS,
+	SHARED_CGROUP,
+	SHARED_USER,
+	SHARED_TIME,
+	SHARED_KINDS,
+};
 extern const char *const shared_kind_names[SHARED_KINDS];
 
 struct create_order {

@@ -50,9 +50,10 @@ static int print_help(struct error *err)
 
 	if (!out)
 		return error_set_errno(err, "format the help text");
-	fprintf(out, "NAME:\n   hull - Open Container Initiative runtime that gives each container a virtual machine of "
-		     "its own\n\n"
-		     "USAGE:\n   hull [global flags] VERB [flags] [arguments]\n\nCOMMANDS:\n");
+	fprintf(out,
+		"NAME:\n   hull - Open Container Initiative runtime that gives each container a virtual machine of "
+		"its own\n\n"
+		"USAGE:\n   hull [global flags] VERB [flags] [arguments]\n\nCOMMANDS:\n");
 	for (size_t i = 0; i < n_commands; i++)
 		fprintf(out, "  %-24s %s\n", commands[i]->name, commands[i]->summary);
 	fprintf(out, "\nGLOBAL OPTIONS:\n");

@@ -112,7 +112,8 @@ static int kind_of(const char *type)
 
 /* As /proc names them. */
 static const char *const files[SHARED_KINDS] = {
-    [SHARED_PID] = "pid", [SHARED_NETWORK] = "net", [SHARED_IPC] = "ipc", [SHARED_UTS] = "uts"};
+    [SHARED_PID] = "pid",	[SHARED_NETWORK] = "net", [SHARED_IPC] = "ipc",	 [SHARED_UTS] = "uts",
+    [SHARED_CGROUP] = "cgroup", [SHARED_USER] = "user",	  [SHARED_TIME] = "time"};
 
 /* The process of "/proc/PID/ns/FILE", or 0. */
 static pid_t process_in_path(const char *path, int kind)

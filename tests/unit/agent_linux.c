@@ -264,12 +264,12 @@ static void test_id_maps(void **state)
 	json_t *json = parse("{\"uidMappings\":[{\"containerID\":0,\"hostID\":100000,\"size\":1000},"
 			     "{\"containerID\":5000,\"hostID\":7,\"size\":1}],"
 			     "\"gidMappings\":[{\"containerID\":0,\"hostID\":0,\"size\":4294967295}]}");
-	struct id_maps maps;
+	struct id_maps maps, copy;
 	struct error err;
 	uint32_t id;
 
 	(void)state;
-	assert_int_equal(id_maps_read(json, &maps, &err), 0);
+	assert_int_equal(id_maps_read(json, false, &maps, &err), 0);
 	assert_int_equal(id_map_outside(&maps.users, 0, &id), 0);
 	assert_int_equal(id, 100000);
 	assert_int_equal(id_map_outside(&maps.users, 999, &id), 0);
@@ -279,6 +279,11 @@ static void test_id_maps(void **state)
 	assert_int_equal(id, 7);
 	assert_int_equal(id_map_outside(&maps.groups, 70000, &id), 0);
 	assert_int_equal(id, 70000);
+	assert_int_equal(id_maps_copy(&maps, &copy), 0);
+	assert_true(id_maps_equal(&maps, &copy));
+	copy.users.list[1].outside = 8;
+	assert_false(id_maps_equal(&maps, &copy));
+	id_maps_release(&copy);
 	id_maps_release(&maps);
 	json_decref(json);
 }
@@ -289,7 +294,7 @@ static void expect_map_error(const char *text, const char *message)
 	struct id_maps maps;
 	struct error err;
 
-	assert_int_equal(id_maps_read(json, &maps, &err), -1);
+	assert_int_equal(id_maps_read(json, false, &maps, &err), -1);
 	assert_string_equal(err.message, message);
 	id_maps_release(&maps);
 	json_decref(json);

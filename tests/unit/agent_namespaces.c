@@ -62,9 +62,14 @@ static void test_joined(void **state)
 	struct error err;
 
 	(void)state;
-	assert_int_equal(read_both("[" NEEDED ",{\"type\":\"ipc\",\"path\":\"/proc/7/ns/ipc\"},{\"type\":\"network\"}]",
-				   "{\"ipc\":\"a\",\"uts\":\"b\",\"pid\":null}", &namespaces, &err),
-			 0);
+	assert_int_equal(
+	    read_both("[" NEEDED ",{\"type\":\"ipc\",\"path\":\"/proc/7/ns/ipc\"},{\"type\":\"network\"}]",
+		      "{\"ipc\":\"a\",\"uts\":\"b\",\"pid\":null,\"user\":\"c\",\"cgroup\":\"d\",\"time\":\"e\"}",
+		      &namespaces, &err),
+	    0);
+	assert_string_equal(namespaces.joined[NAMESPACE_USER], "c");
+	assert_string_equal(namespaces.joined[NAMESPACE_CGROUP], "d");
+	assert_string_equal(namespaces.joined[NAMESPACE_TIME], "e");
 	assert_int_equal(namespaces.use[NAMESPACE_IPC], NAMESPACE_JOINED);
 	assert_string_equal(namespaces.joined[NAMESPACE_IPC], "a");
 	assert_int_equal(namespaces.use[NAMESPACE_UTS], NAMESPACE_JOINED);
@@ -87,7 +92,9 @@ static void test_refused(void **state)
 	expect_error("[" NEEDED ",{\"type\":\"net\"}]", NULL, "linux.namespaces[2].type: `net` does not exist");
 	expect_error("[" NEEDED ",{}]", NULL, "linux.namespaces[2].type: `` does not exist");
 	expect_error("[" NEEDED "]", "{\"mount\":\"a\"}", "create: namespaces.mount cannot be shared");
-	expect_error("[" NEEDED "]", "{\"cgroup\":\"a\"}", "create: namespaces.cgroup cannot be shared");
+	expect_error("[" NEEDED ",{\"type\":\"user\"}]", "{\"cgroup\":\"a\"}",
+		     "linux.namespaces: a container with a user namespace of its own cannot join another one's cgroup "
+		     "namespace");
 	expect_error("[" NEEDED "]", "{\"ipc\":1}", "create: namespaces.ipc cannot be shared");
 	expect_error("[" NEEDED "]", "{\"nothing\":\"a\"}", "create: namespaces.nothing cannot be shared");
 }
