@@ -265,6 +265,14 @@ const struct spec_field spec_fields[] = {
     {"linux.readonlyPaths", SPEC_ARRAY, SPEC_GUEST, NULL, false},
     {"linux.readonlyPaths[]", SPEC_STRING, SPEC_GUEST, NULL, false},
     {"linux.mountLabel", SPEC_STRING, SPEC_REFUSED, "the guest kernel has no SELinux", false},
+    {"linux.memoryPolicy", SPEC_OBJECT, SPEC_REFUSED, "a machine has one memory node", false},
+    {"linux.memoryPolicy.mode", SPEC_STRING, SPEC_REFUSED, "a machine has one memory node", false},
+    {"linux.memoryPolicy.nodes", SPEC_STRING, SPEC_REFUSED, "a machine has one memory node", false},
+    {"linux.memoryPolicy.flags", SPEC_ARRAY, SPEC_REFUSED, "a machine has one memory node", false},
+    {"linux.memoryPolicy.flags[]", SPEC_STRING, SPEC_REFUSED, "a machine has one memory node", false},
+    {"linux.netDevices", SPEC_OBJECT, SPEC_REFUSED, "an interface of the host cannot be moved into a machine", false},
+    {"linux.netDevices.*.name", SPEC_STRING, SPEC_REFUSED, "an interface of the host cannot be moved into a machine",
+     false},
     {"linux.personality", SPEC_OBJECT, SPEC_GUEST, NULL, false},
     {"linux.personality.domain", SPEC_STRING, SPEC_GUEST, NULL, false},
     {"linux.personality.flags", SPEC_ARRAY, SPEC_REFUSED, "the specification defines none", false},
@@ -497,6 +505,10 @@ static const char *wrong_type(enum spec_type type, const json_t *value)
 
 bool spec_value_says_nothing(const struct spec_field *field, const json_t *value)
 {
+	/* What engines ask for where a process shall have no profile: there is none. */
+	if (strcmp(field->path, "process.apparmorProfile") == 0 && json_is_string(value) &&
+	    strcmp(json_string_value(value), "unconfined") == 0)
+		return true;
 	if (json_is_null(value))
 		return true;
 	if (json_is_object(value))

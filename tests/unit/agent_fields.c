@@ -38,6 +38,7 @@ static void test_accepted(void **state)
 	expect("process/terminal", "true", NULL);
 	expect("process/consoleSize", "{\"height\":1,\"width\":2}", NULL);
 	expect("process/apparmorProfile", "\"\"", NULL);
+	expect("process/apparmorProfile", "\"unconfined\"", NULL);
 	expect("linux/seccomp", "null", NULL);
 	expect("linux/seccomp", "{}", NULL);
 	expect("linux/devices", "[]", NULL);
