@@ -41,6 +41,7 @@ long=(
 	"pods 600"
 	"spec_seccomp 900"
 	"spec_namespaces 600"
+	"shared_namespaces 600"
 	"hooks 600"
 	"replay 900"
 	"fsops 1200"
