@@ -6,9 +6,9 @@ extern const struct command command_checkpoint, command_completion, command_cons
     command_state, command_template, command_update;
 
 const struct command *const commands[] = {
-    &command_create,  &command_start,	   &command_run,      &command_exec,	   &command_ps,	     &command_pause,
-    &command_resume,  &command_state,	   &command_kill,     &command_delete,	   &command_list,    &command_update,
-    &command_events,  &command_spec,	   &command_features, &command_doctor,	   &command_explain, &command_logs,
+    &command_create,  &command_start,	   &command_run,      &command_exec,	 &command_ps,	      &command_pause,
+    &command_resume,  &command_state,	   &command_kill,     &command_delete,	 &command_list,	      &command_update,
+    &command_events,  &command_spec,	   &command_features, &command_doctor,	 &command_explain,    &command_logs,
     &command_console, &command_checkpoint, &command_restore,  &command_template, &command_completion,
 };
 

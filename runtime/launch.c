@@ -327,7 +327,7 @@ static int boot_container(const struct launch_options *options, struct materials
 	if (template_remove(materials->key.name, &second) < 0 && second.code != ENOENT)
 		report_warning("%s", second.message);
 	template_release(&materials->template);
-	materials->wants_template = true;
+	materials->wants_template = materials->makes_template;
 	machine_end(&launch->machine);
 	cleanup_close_fd(&launch->control);
 	launch->control = -1;

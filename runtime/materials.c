@@ -152,9 +152,10 @@ static int find_template(struct materials *materials, struct error *err)
 		return 0;
 	if (template_identify(&materials->resources, &materials->size, &materials->key, err) < 0)
 		return -1;
+	materials->makes_template = use == TEMPLATE_AUTO;
 	if (template_open(materials->key.name, materials->config.template_age, &materials->template, &why) == 0)
 		return 0;
-	materials->wants_template = use == TEMPLATE_AUTO;
+	materials->wants_template = materials->makes_template;
 	if (why.code == ENOENT)
 		report_debug("%s", why.message);
 	else

@@ -33,6 +33,7 @@ struct materials {
 	struct resources resources;
 	struct template_key key;  /* of the template that the machine could be forked from; no name: of none */
 	struct template template; /* that one, where there is one */
+	bool makes_template;	  /* when one is missing it is made */
 	bool wants_template;	  /* there is none, and it is to be made */
 	struct stdio stdio;
 	struct preserved preserved; /* taken before the rest is gathered */

@@ -85,7 +85,7 @@ static int open_all(bool make, struct error *err)
 	return check_folder(folder, path, err) < 0 ? -1 : take_fd(&folder);
 }
 
-int template_lock(struct error *err)
+int template_lock(bool wait, struct error *err)
 {
 	cleanup_close int all = open_all(true, err);
 	cleanup_close int lock = -1;
@@ -95,7 +95,7 @@ int template_lock(struct error *err)
 	lock = openat(all, LOCK_FILE, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (lock < 0)
 		return error_set_errno(err, "open the lock of templates");
-	if (flock(lock, LOCK_EX | LOCK_NB) < 0)
+	if (flock(lock, wait ? LOCK_EX : LOCK_EX | LOCK_NB) < 0)
 		return error_set_errno(err, "somebody else is making a template");
 	return take_fd(&lock);
 }
@@ -543,7 +543,7 @@ void template_make_later(const struct resources *resources, const struct vm_size
 	struct error err;
 	pid_t pid;
 
-	lock = template_lock(&err);
+	lock = template_lock(false, &err);
 	if (lock < 0) {
 		report_debug("no template is made: %s", err.message);
 		return;

@@ -41,9 +41,9 @@ int template_identify(const struct resources *resources, const struct vm_size *s
  * will do); with another code when what is there cannot be trusted. */
 int template_open(const char *name, unsigned max_age, struct template *template, struct error *err);
 
-/* Takes the right to make templates, one at a time on this host: a descriptor that holds it, or -1 with EWOULDBLOCK
- * when somebody is making one. */
-int template_lock(struct error *err);
+/* Takes the right to make templates, one at a time on this host: a descriptor that holds it. When somebody is making
+ * one, waits for that, or returns -1. */
+int template_lock(bool wait, struct error *err);
 
 /* Boots a machine, freezes it and keeps it under the key's name, in place of an older one. The lock must be held. */
 int template_make(const struct resources *resources, const struct vm_size *size, const struct template_key *key,

@@ -17,6 +17,7 @@
 
 #define PAGE_SIZE 4096u
 #define LARGE_PAGE_SIZE (2ull << 20)
+#define MEMORY_GAP 64 /* pages of zeroes that are written rather than end a piece: a mapping costs a start more */
 #define POPULATE_SIZE (2ull << 20)
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22 /* Linux 5.14 */
@@ -211,7 +212,7 @@ static int check_target(int fd, struct error *err)
 int memory_image_write(const struct guest_memory *memory, int fd, struct memory_image *image, struct error *err)
 {
 	__attribute__((cleanup(survey_free))) struct survey survey = {0};
-	uint64_t gap = 8;
+	uint64_t gap = MEMORY_GAP;
 
 	memset(image, 0, sizeof(*image));
 	if (check_target(fd, err) < 0)

@@ -59,7 +59,7 @@ static int create(const struct invocation *invocation, struct error *err)
 	if (read_size(invocation, &size, err) < 0 || resources_open(&resources, err) < 0 ||
 	    template_identify(&resources, &size, &key, err) < 0)
 		return -1;
-	lock = template_lock(err);
+	lock = template_lock(true, err);
 	if (lock < 0 || template_make(&resources, &size, &key, err) < 0)
 		return -1;
 	snprintf(line, sizeof(line), "%s\n", key.name);
@@ -124,7 +124,7 @@ static int verify(const struct invocation *invocation, struct error *err)
 	if (resources_open(&resources, err) < 0 || template_list(&entries, &n, err) < 0)
 		return -1;
 	if (n > 0) {
-		lock = template_lock(err);
+		lock = template_lock(true, err);
 		if (lock < 0)
 			return -1;
 	}

@@ -7,6 +7,9 @@ set -u
 here=$(cd "$(dirname "$0")" && pwd)
 repository=$(cd "$here/../.." && pwd)
 
+# Containers start in machines that are forked from a template, made before the first test; those of NAME@cold boot, as
+# all would without one.
+#
 # Which tests there are, in the order they run, each with its time limit in seconds, which is for what hangs: an
 # emulated host under load may be five times as slow as an idle one.
 # The first list is what `make check` runs; the second takes long and comes with `make check-long` (argument "long").
@@ -33,6 +36,9 @@ core=(
 	"verbs 1500"
 	"badinput 1500"
 	"jail 900"
+	"template 1500"
+	"boot@cold 900"
+	"lifecycle@cold 1800"
 )
 long=(
 	"snapshot 600"
@@ -53,15 +59,24 @@ long=(
 	"many 3000"
 )
 
+use_templates() { # manual|off
+	mkdir -p /etc/hull
+	echo "{\"template\":\"$1\"}" >/etc/hull/config.json
+}
+
 inside() { # NAME...
 	local entry name limit log began passed=0 failed=0
 	log=$(mktemp)
+	use_templates manual
+	"$repository/build/bin/hull" template create >/dev/null || echo "# no template could be made"
 	for entry in "${core[@]}" "${long[@]}"; do
 		read -r name limit <<<"$entry"
 		[[ " $* " == *" $name "* ]] || continue
 		began=$SECONDS
-		timeout --kill-after=10 "$limit" bash "$here/$name.sh" >"$log.out" 2>"$log.err" </dev/null
+		[[ $name != *@cold ]] || use_templates off
+		timeout --kill-after=10 "$limit" bash "$here/${name%@cold}.sh" >"$log.out" 2>"$log.err" </dev/null
 		local status=$?
+		use_templates manual
 		echo "# $name took $((SECONDS - began)) s"
 		grep -E '^(ok|not ok|#)' "$log.out"
 		passed=$((passed + $(grep -c '^ok ' "$log.out")))
@@ -125,7 +140,7 @@ names_of() { # ENTRY...
 }
 
 for name in "$@"; do
-	[ "$name" = long ] || [ -f "$here/$name.sh" ] || {
+	[ "$name" = long ] || [ -f "$here/${name%@cold}.sh" ] || {
 		echo "run.sh: there is no test $name" >&2
 		exit 2
 	}
