@@ -254,7 +254,7 @@ static int read_entry(int all, const char *name, struct template_entry *entry, s
 	    fstatat(folder, MEMORY_FILE, &memory, AT_SYMLINK_NOFOLLOW) < 0)
 		return error_set_errno(err, "files of template %s", name);
 	entry->made = state.st_mtime;
-	entry->bytes = (uint64_t)state.st_size + (uint64_t)memory.st_size;
+	entry->bytes = ((uint64_t)state.st_blocks + (uint64_t)memory.st_blocks) * 512; /* the file has holes */
 	return read_about(folder, entry, err) < 0 ? error_prefix(err, "template %s", name) : 0;
 }
 

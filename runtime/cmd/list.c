@@ -10,31 +10,49 @@
 #include "runtime/command.h"
 #include "runtime/container.h"
 #include "runtime/describe.h"
+#include "runtime/memory_use.h"
 #include "runtime/output.h"
 #include "runtime/report.h"
 
 struct list_options {
 	const char *format;
-	bool quiet;
+	bool quiet, memory;
 };
 
 static const struct list_options defaults = {.format = "table"};
 
 static const struct flag flags[] = {
     {"format", 'f', FLAG_TEXT, offsetof(struct list_options, format), "FORMAT", "table (default) or json"},
+    {"memory", 0, FLAG_SWITCH, offsetof(struct list_options, memory), NULL,
+     "show how much of the host's memory each uses, in MiB (json: bytes)"},
     {"quiet", 'q', FLAG_SWITCH, offsetof(struct list_options, quiet), NULL, "print ids only"},
     {0},
 };
 
-#define COLUMNS 6
+#define COLUMNS 8
 #define COLUMN_MIN 12
 #define COLUMN_GAP 3
 
-static const char *const titles[COLUMNS] = {"ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"};
-static const char *const members[COLUMNS] = {"id", "pid", "status", "bundle", "created", "owner"};
+/* The last two only with --memory. */
+static const char *const titles[COLUMNS] = {"ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER", "PRIVATE", "SHARED"};
+static const char *const members[COLUMNS] = {"id", "pid", "status", "bundle", "created", "owner", "private", "shared"};
+#define COLUMNS_SHOWN(memory) ((size_t)((memory) ? COLUMNS : COLUMNS - 2))
+
+static json_t *describe(const struct container *container, const char *owner, bool memory)
+{
+	json_t *object = container_describe(container, owner);
+	struct memory_use use;
+
+	if (memory && object) {
+		use = memory_use_of(&container->state);
+		json_object_set_new(object, "private", json_integer((json_int_t)use.private_bytes));
+		json_object_set_new(object, "shared", json_integer((json_int_t)use.shared_bytes));
+	}
+	return object;
+}
 
 /* A JSON array of what there is; a container that cannot be read is reported and left out. */
-static json_t *collect(const char *root, char **ids, size_t n)
+static json_t *collect(const char *root, char **ids, size_t n, bool memory)
 {
 	json_t *array = json_array();
 
@@ -50,7 +68,7 @@ static json_t *collect(const char *root, char **ids, size_t n)
 			continue;
 		}
 		container_owner(&container, owner, sizeof(owner));
-		json_array_append_new(array, container_describe(&container, owner));
+		json_array_append_new(array, describe(&container, owner, memory));
 	}
 	return array;
 }
@@ -59,19 +77,21 @@ static void format_cell(const json_t *container, size_t column, char *cell, size
 {
 	const json_t *value = json_object_get(container, members[column]);
 
-	if (json_is_integer(value))
+	if (column >= COLUMNS - 2)
+		snprintf(cell, size, "%.1f", (double)json_integer_value(value) / (1 << 20));
+	else if (json_is_integer(value))
 		snprintf(cell, size, "%d", (int)json_integer_value(value));
 	else
 		snprintf(cell, size, "%s", json_string_value(value));
 }
 
-static void measure(const json_t *containers, size_t widths[COLUMNS])
+static void measure(const json_t *containers, size_t shown, size_t widths[COLUMNS])
 {
 	const json_t *container;
 	char cell[4096];
 	size_t i;
 
-	for (size_t column = 0; column < COLUMNS; column++) {
+	for (size_t column = 0; column < shown; column++) {
 		widths[column] = COLUMN_MIN;
 		json_array_foreach(containers, i, container)
 		{
@@ -82,24 +102,25 @@ static void measure(const json_t *containers, size_t widths[COLUMNS])
 	}
 }
 
-static void print_row(FILE *out, const json_t *container, const size_t widths[COLUMNS])
+static void print_row(FILE *out, const json_t *container, size_t shown, const size_t widths[COLUMNS])
 {
 	char cell[4096];
 
-	for (size_t column = 0; column < COLUMNS; column++) {
+	for (size_t column = 0; column < shown; column++) {
 		if (container)
 			format_cell(container, column, cell, sizeof(cell));
 		else
 			snprintf(cell, sizeof(cell), "%s", titles[column]);
-		if (column + 1 < COLUMNS)
+		if (column + 1 < shown)
 			fprintf(out, "%-*s", (int)widths[column], cell);
 		else
 			fprintf(out, "%s\n", cell);
 	}
 }
 
-static int print_table(const json_t *containers, struct error *err)
+static int print_table(const json_t *containers, bool memory, struct error *err)
 {
+	const size_t shown = COLUMNS_SHOWN(memory);
 	cleanup_free char *text = NULL;
 	size_t size, widths[COLUMNS], i;
 	FILE *out = open_memstream(&text, &size);
@@ -107,11 +128,11 @@ static int print_table(const json_t *containers, struct error *err)
 
 	if (!out)
 		return error_set_errno(err, "format a table");
-	measure(containers, widths);
-	print_row(out, NULL, widths);
+	measure(containers, shown, widths);
+	print_row(out, NULL, shown, widths);
 	json_array_foreach(containers, i, container)
 	{
-		print_row(out, container, widths);
+		print_row(out, container, shown, widths);
 	}
 	if (fclose(out) != 0)
 		return error_set_errno(err, "format a table");
@@ -133,11 +154,11 @@ static int print(const struct list_options *options, const char *root, char **id
 
 	if (options->quiet)
 		return print_ids(ids, n, err);
-	containers = collect(root, ids, n);
+	containers = collect(root, ids, n, options->memory);
 	if (!containers)
 		return error_set(err, ENOMEM, "list containers");
 	if (strcmp(options->format, "table") == 0)
-		result = print_table(containers, err);
+		result = print_table(containers, options->memory, err);
 	else if (json_array_size(containers) == 0)
 		/* As runc does, whose language has no empty list there. */
 		result = output_text("null\n", err);

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Inside the emulated host: runs each program several times and writes a file for each: one line a run, as
-# /run/machine/busy prints it. In the mode "wall" also NAME.memory: the PSS of an idle container, in KiB.
+# /run/machine/busy prints it. In the mode "wall" also NAME.memory, the PSS of an idle container, and NAME.available, by how
+# much less memory is available for each of twenty, in KiB.
 #
 #   inside.sh wall|icount BUILD OUT RUNS
 set -u
@@ -43,7 +44,11 @@ measure() { # measure NAME COMMAND...
 	/run/machine/busy -n "$runs" -s 300 "$@" >"$out/$name" 2>>"$out/$name.log"
 }
 
+# Forked from a template, and booted.
+"$hull" template create >/dev/null
+jq '.annotations = {"hull.template": "off"}' "$bundle/config.json" >"$bundle/cold.json"
 measure hull "$hull" run --bundle "$bundle" bench
+measure hull-cold "$hull" run --bundle "$bundle" --config cold.json bench
 measure runc runc run --bundle "$bundle" bench
 measure crun crun run --bundle "$bundle" bench
 measure microvm "${microvm[@]}" -append "$command_line"
@@ -76,6 +81,20 @@ idle_container() { # idle_container NAME RUNTIME: the processes that were not th
 	pss $after >"$out/$1.memory"
 	"$2" delete --force idle >>"$out/$1.log" 2>&1
 }
+many_idle() { # many_idle NAME RUNTIME
+	local before after i
+	"$2" run --bundle "$idle" --detach idle0 </dev/null >>"$out/$1.log" 2>&1 || return
+	before=$(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo)
+	for i in $(seq 20); do "$2" run --bundle "$idle" --detach "idle$i" </dev/null >>"$out/$1.log" 2>&1; done
+	sleep 3
+	after=$(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo)
+	echo $(((before - after) / 20)) >"$out/$1.available"
+	for i in $(seq 0 20); do "$2" delete --force "idle$i" >>"$out/$1.log" 2>&1; done
+	sleep 3
+}
+many_idle hull "$hull"
+many_idle runc runc
+many_idle crun crun
 idle_container hull "$hull"
 idle_container runc runc
 idle_container crun crun

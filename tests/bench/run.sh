@@ -37,17 +37,21 @@ median() { # median FILE COLUMN DIVISOR: of the runs that ended well
 		awk '{ value[NR] = $1 } END { if (NR) printf "%.1f", NR % 2 ? value[(NR + 1) / 2] : (value[NR / 2] + value[NR / 2 + 1]) / 2; else printf "failed" }'
 }
 
+mebibytes() { # mebibytes FILE
+	[ -s "$work/out/wall/$1" ] && awk '{ printf "%.1f", $1 / 1024 }' "$work/out/wall/$1" || printf -
+}
+
 row() { # row TITLE NAME
-	local memory=-
-	[ -s "$work/out/wall/$2.memory" ] && memory=$(awk '{ printf "%.1f", $1 / 1024 }' "$work/out/wall/$2.memory")
-	printf '%-28s %10s %22s %18s\n' "$1" "$(median "$work/out/wall/$2" 2 1000000)" "$(median "$work/out/icount/$2" 1 1000000)" "$memory"
+	printf '%-28s %10s %22s %18s %18s\n' "$1" "$(median "$work/out/wall/$2" 2 1000000)" \
+		"$(median "$work/out/icount/$2" 1 1000000)" "$(mebibytes "$2.memory")" "$(mebibytes "$2.available")"
 }
 
 {
 	echo
 	echo "Figures of the emulated KVM host (QEMU TCG): rows of this table can be compared with each other, and with nothing else."
-	printf '%-28s %10s %22s %18s\n' "run of /bin/true" "wall, ms" "million instructions" "idle: PSS, MiB"
-	row "hull run" hull
+	printf '%-28s %10s %22s %18s %18s\n' "run of /bin/true" "wall, ms" "million instructions" "idle: PSS, MiB" "of 20: each, MiB"
+	row "hull run, forked" hull
+	row "hull run, booted" hull-cold
 	row "runc run" runc
 	row "crun run" crun
 	row "QEMU microvm, same kernel" microvm
@@ -55,5 +59,6 @@ row() { # row TITLE NAME
 	row "runc exec" runc-exec
 	row "crun exec" crun-exec
 	echo "Medians of $runs runs. PSS: of all host processes of one container that sleeps; QEMU: of a guest whose init sleeps."
+	echo "Of 20: by how much less memory is available on the host for each of twenty that sleep."
 } | tee "$work/table.txt"
 ! grep -q failed "$work/table.txt"

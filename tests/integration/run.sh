@@ -57,6 +57,7 @@ long=(
 	"crash 1800"
 	"exec_many 1800"
 	"many 3000"
+	"clones 3000"
 )
 
 use_templates() { # manual|off

@@ -1,0 +1,18 @@
+/*
+ * How much of the host's memory the processes of a container's machine use.
+ */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "runtime/state.h"
+
+struct memory_use {
+	uint64_t private_bytes; /* theirs alone: what would be free without them */
+	uint64_t shared_bytes;	/* of others as well: templates, programs */
+};
+
+/* Of the container's own processes: of one that has joined a sandbox, what stands for it. Those that have ended, or
+ * whose /proc entry may not be read, count as nothing. */
+struct memory_use memory_use_of(const struct state *state);
