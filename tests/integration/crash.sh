@@ -61,6 +61,7 @@ RANDOM=${SEED:-7}
 start=$(date +%s%N)
 "$hull" run -b "$work/short" time </dev/null >/dev/null 2>&1
 took=$((($(date +%s%N) - start) / 1000000))
+echo "# a container takes $took ms"
 
 # A machine that just ends may be gone when it is looked for after the list: then both are looked at again.
 vmm_runs() { pgrep -x -r D,R,S,T hull-vmm >/dev/null; }
@@ -75,6 +76,7 @@ list_is_true() {
 
 lies=""
 uncleaned=""
+seen=""
 for i in $(seq "${ROUNDS:-16}"); do
 	verb=$((i % 2))
 	case $verb in
@@ -87,11 +89,13 @@ for i in $(seq "${ROUNDS:-16}"); do
 	kill -KILL "$pid" 2>/dev/null
 	wait "$pid" 2>/dev/null
 	wait_for list_is_true || lies+="round $i after $after ms: '$listed', hull-vmm $(vmm_runs && echo runs || echo does not run); "
+	seen+=" $after:${listed:-none}"
 	"$hull" delete --force crash >/dev/null 2>&1 || uncleaned+="round $i: delete --force failed; "
 	left=$(leftovers)
 	[ -z "$left" ] || uncleaned+="round $i after $after ms ($listed): $left; "
 done
 same "creations killed at random: list tells the truth" "" "$lies"
+echo "# killed after ms:$seen"
 same "creations killed at random: delete --force cleans" "" "$uncleaned"
 
 # Without a delete in between: the next creation of that id cleans up itself, or says that the id is taken.

@@ -34,6 +34,7 @@ edit "$work/runc" "$capabilities"
 results <"$work/python.hull" >"$work/results.hull"
 results <"$work/python.runc" >"$work/results.runc"
 check "Python's tests ran" test "$(grep -c ' ok$' "$work/results.hull")" -ge 300
+echo "# $(grep '^Ran' "$work/results.hull"), $(grep -c ' ok$' "$work/results.hull") ok; under runc: $(grep '^Ran' "$work/results.runc"), $(grep -c ' ok$' "$work/results.runc") ok"
 same "Python's tests of os, posix, shutil and mmap give what they give under runc" "" \
 	"$(diff "$work/results.runc" "$work/results.hull")"
 same "nothing is left" "" "$(leftovers)"

@@ -27,6 +27,7 @@ mount -t tmpfs tmpfs "$work/volume"
 both runc runc
 both "$hull" hull
 check "enough operations ran" test "$(wc -l <"$work/runc.out")" -ge 2000
+echo "# $(wc -l <"$work/hull.out") operations in each"
 compare "inside hull and inside runc" "$work/runc.out" "$work/hull.out"
 umount "$work/volume"
 

@@ -14,14 +14,17 @@ run() { # ID ARG...: runs a busybox container
 dd if=/dev/urandom of="$work/block" bs=1M count=16 2>/dev/null
 gigabyte() { for _ in $(seq 64); do cat "$work/block"; done; }
 expected=$(gigabyte | cksum)
+began=$SECONDS
 actual=$(gigabyte | run cat cat | cksum)
 same "1 GiB through cat, from stdin to stdout" "$expected" "$actual"
+echo "# checksum and bytes: $actual; $((SECONDS - began)) s"
 
 run lines sh -c 'i=0; while [ $i -lt 1000 ]; do seq 1 1000; seq 1 1000 >&2; i=$((i+1)); done' \
 	>"$work/out" 2>"$work/err"
 expected=$(for _ in $(seq 1000); do seq 1 1000; done | cksum)
 same "a million lines on stdout" "$expected" "$(cksum <"$work/out")"
 same "a million lines on stderr" "$expected" "$(cksum <"$work/err")"
+echo "# checksum and bytes: $expected; $(wc -l <"$work/out") and $(wc -l <"$work/err") lines"
 
 same "stdin at its end from the start" "0" "$(run empty wc -c </dev/null | tr -d ' ')"
 same "stdin from a file" "$(wc -c <"$work/block")" "$(run file wc -c <"$work/block" | tr -d ' ')"
