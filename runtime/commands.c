@@ -28,5 +28,6 @@ const struct flag global_flags[] = {
     {"config", 0, FLAG_TEXT, offsetof(struct global_options, config), "FILE", "the configuration file"},
     {"criu", 0, FLAG_TEXT, offsetof(struct global_options, criu), "PATH", "accepted as by runc"},
     {"version", 'v', FLAG_SWITCH, offsetof(struct global_options, version), NULL, "print the version"},
+    {"V", 0, FLAG_SWITCH, offsetof(struct global_options, version), NULL, "the same, as crun has it"},
     {0},
 };

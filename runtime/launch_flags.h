@@ -11,7 +11,7 @@
 
 struct launch_flags {
 	const char *bundle, *config, *console_socket, *pid_file, *pidfd_socket;
-	bool no_pivot, no_new_keyring;
+	bool no_pivot, no_new_keyring, no_subreaper;
 	unsigned preserve_fds;
 };
 
@@ -45,6 +45,9 @@ struct launch_flags {
 	     LAUNCH_FLAG(type, member, no_new_keyring),                                                                \
 	     NULL,                                                                                                     \
 	     "accepted; a guest has its own keyrings"},                                                                \
+	    {"no-subreaper", 0,                                                                                        \
+	     FLAG_SWITCH,    LAUNCH_FLAG(type, member, no_subreaper),                                                  \
+	     NULL,	     "accepted; hull is no subreaper"},                                                        \
 	{                                                                                                              \
 		"preserve-fds", 0, FLAG_NUMBER, LAUNCH_FLAG(type, member, preserve_fds), "N",                          \
 		    "relay this many further descriptors, from 3 on"                                                   \

@@ -65,6 +65,9 @@ static int store(const struct flag *flag, const char *text, void *values, struct
 	return error_set(err, EINVAL, "flag -%s has no kind", flag->name);
 }
 
+/* Those of runc, and crun's. */
+static const char *const help_names[] = {"help", "h", "usage", "?", NULL};
+
 /* Parses the flag at argv[*index] and moves *index to its last word. */
 static int parse_flag(const struct flag *flags, int argc, char **argv, int *index, void *values, bool *help,
 		      struct error *err)
@@ -76,7 +79,7 @@ static int parse_flag(const struct flag *flags, int argc, char **argv, int *inde
 
 	if (length == 0 || *name == '-')
 		return error_set(err, EINVAL, "bad flag syntax: %s", argv[*index]);
-	if (!flag && !text && (strcmp(name, "help") == 0 || strcmp(name, "h") == 0)) {
+	if (!flag && !text && is_one_of(help_names, name)) {
 		*help = true;
 		return 0;
 	}

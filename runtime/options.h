@@ -39,6 +39,7 @@ enum options_order {
 };
 
 /* Parses argv[0..*argc) against flags (ended by an entry without name) into values, and leaves the other arguments, in
- * their order, in argv[0..*argc). Sets *help when --help or -h is met. Returns 0 or -1. */
+ * their order, in argv[0..*argc). Sets *help when --help or -h is met, or what crun
+ * knows besides: --usage, -?. Returns 0 or -1. */
 int options_parse(const struct flag *flags, enum options_order order, int *argc, char **argv, void *values, bool *help,
 		  struct error *err);

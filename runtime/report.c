@@ -22,6 +22,11 @@ int report_open(const char *path, enum report_format format, bool debug, struct 
 	debugging = debug;
 	if (!path || !*path)
 		return 0;
+	/* crun's form, BACKEND:SPECIFIER. */
+	if (strncmp(path, "journald:", 9) == 0 || strncmp(path, "syslog:", 7) == 0)
+		return error_set(err, ENOTSUP, "--log %s: messages go to files only", path);
+	if (strncmp(path, "file:", 5) == 0)
+		path += 5;
 	log_file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 	if (log_file < 0)
 		return error_set_errno(err, "open log file `%s`", path);

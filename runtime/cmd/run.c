@@ -25,7 +25,7 @@
 
 struct run_options {
 	struct launch_flags launch;
-	bool detach, keep, no_subreaper;
+	bool detach, keep;
 };
 
 static const struct run_options defaults = {.launch = LAUNCH_FLAGS_DEFAULT};
@@ -35,8 +35,6 @@ static const struct flag flags[] = {
     {"detach", 'd', FLAG_SWITCH, offsetof(struct run_options, detach), NULL, "do not wait for the container to end"},
     {"keep", 0, FLAG_SWITCH, offsetof(struct run_options, keep), NULL,
      "do not delete the container after it has ended"},
-    {"no-subreaper", 0, FLAG_SWITCH, offsetof(struct run_options, no_subreaper), NULL,
-     "accepted; hull is no subreaper"},
     {0},
 };
 

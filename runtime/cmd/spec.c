@@ -14,14 +14,17 @@
 
 struct spec_options {
 	const char *bundle;
+	const char *file;
 	bool rootless;
 };
 
-static const struct spec_options defaults = {.bundle = "."};
+static const struct spec_options defaults = {.bundle = ".", .file = SPEC_FILE};
 
 static const struct flag flags[] = {
     {"bundle", 'b', FLAG_TEXT, offsetof(struct spec_options, bundle), "DIR",
      "where to write it (default: the current folder)"},
+    {"file", 'f', FLAG_TEXT, offsetof(struct spec_options, file), "PATH",
+     "the file to write, as crun's (default: config.json)"},
     {"rootless", 0, FLAG_SWITCH, offsetof(struct spec_options, rootless), NULL,
      "as `runc spec --rootless` writes it, with a user namespace"},
     {0},
@@ -164,14 +167,14 @@ static int run(const struct invocation *invocation, struct error *err)
 	bundle = open(options->bundle, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (bundle < 0)
 		return error_set_errno(err, "chdir %s", options->bundle);
-	fd = openat(bundle, SPEC_FILE, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	fd = openat(bundle, options->file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
 	if (fd < 0 && errno == EEXIST)
-		return error_set(err, EEXIST, "File " SPEC_FILE " exists. Remove it first");
+		return error_set(err, EEXIST, "File %s exists. Remove it first", options->file);
 	if (fd < 0)
-		return error_set_errno(err, "create " SPEC_FILE);
+		return error_set_errno(err, "create %s", options->file);
 	if (write_exactly(fd, text, strlen(text)) < 0) {
-		error_set_errno(err, "write " SPEC_FILE);
-		unlinkat(bundle, SPEC_FILE, 0);
+		error_set_errno(err, "write %s", options->file);
+		unlinkat(bundle, options->file, 0);
 		return -1;
 	}
 	return 0;
