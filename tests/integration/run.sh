@@ -50,6 +50,7 @@ long=(
 	"shared_namespaces 600"
 	"hooks 600"
 	"replay 900"
+	"runtime_tools 3000"
 	"fsops 1200"
 	"streams 1800"
 	"debian 1800"
@@ -148,7 +149,8 @@ for name in "$@"; do
 done
 HULL_TEST_DEBIAN=$("$repository/tests/fixtures.sh") || exit 1
 case " $* " in *" long "* | *" workloads "*) HULL_TEST_WORKLOADS=$("$repository/tests/fixtures.sh" workloads) || exit 1 ;; esac
-export HULL_TEST_DEBIAN HULL_TEST_WORKLOADS HULL_TEST_INSIDE=1
+case " $* " in *" long "* | *" runtime_tools "*) HULL_TEST_RUNTIME_TOOLS=$("$repository/tests/runtime_tools.sh") || exit 1 ;; esac
+export HULL_TEST_DEBIAN HULL_TEST_WORKLOADS HULL_TEST_RUNTIME_TOOLS HULL_TEST_INSIDE=1
 case ${1:-core} in
 core) entries=("${core[@]}") ;;
 long) entries=("${long[@]}") ;;

@@ -1,0 +1,91 @@
+#!/bin/bash
+# The validation programs of opencontainers/runtime-tools with runc, crun and hull: what a program finds right with runc, it
+# finds right with hull. Many findings are wrong with every runtime: programs that know of cgroup v1 only, or that are wrong
+# themselves. They are counted, and their names given.
+. "$(dirname "$0")/lib.sh"
+
+programs=${HULL_TEST_RUNTIME_TOOLS:?}
+
+# --- exceptions ---------------------------------------------------------------------------------------------------------
+# PROGRAM|FINDING|REASON: what hull fails where runc or crun passes, and cannot be otherwise. FINDING is a pattern.
+exceptions=(
+)
+
+# --- the place where they run -----------------------------------------------------------------------------------------
+# They expect runtimetest and an archive of a root file system in their directory, and a runtime by its name.
+mkdir -p "$work/here" "$work/bin" "$work/tmp"
+export TMPDIR=$work/tmp
+rootfs_busybox "$work/rootfs"
+tar -C "$work/rootfs" -czf "$work/here/rootfs-amd64.tar.gz" .
+cp "$programs/runtimetest" "$work/here/"
+ln -s "$hull" "$work/bin/hull"
+PATH=$work/bin:$PATH
+
+# One program with one runtime: its findings, one a line, in $work/NAME.RUNTIME: "ok FINDING" or "not ok FINDING". A program
+# that says nothing is judged by its exit status. What is skipped is no finding.
+findings() { # NAME RUNTIME
+	local file=$work/$1.$2 status
+	(cd "$work/here" && RUNTIME=$2 timeout --kill-after=5 240 "$programs/$1" >"$file.out" 2>"$file.err" </dev/null)
+	status=$?
+	{
+		# Their numbers differ where one runtime gives more findings than another; the names of bundles and containers always.
+		sed -n -E 's/^((not )?ok) [0-9]+( - |$)/\1 /p' "$file.out" | grep -v -i '# skip' |
+			sed -E 's/ocitest[0-9]+/BUNDLE/g; s/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/ID/g; s/[0-9]{4,}/NUMBER/g'
+		if [ "$status" = 0 ]; then echo "ok it ends well"; else echo "not ok it ends well"; fi
+	} | LC_ALL=C sort >"$file"
+}
+
+count() { # NAME RUNTIME WORD FINDING
+	grep -c -x -F -- "$3 $4" "$work/$1.$2"
+}
+
+excepted() { # NAME FINDING: prints the reason
+	local program finding reason
+	for exception in "${exceptions[@]}"; do
+		IFS='|' read -r program finding reason <<<"$exception"
+		# shellcheck disable=SC2053
+		[[ $1 = $program && $2 = $finding ]] && echo "$reason" && return 0
+	done
+	return 1
+}
+
+said() { # NAME: the end of what hull said, for a finding that fails
+	grep -h -v '^TAP' "$work/$1.hull.err" | tail -n 8
+	grep -A 12 '^not ok' "$work/$1.hull.out" | head -n 40
+}
+
+judge() { # NAME
+	local name=$1 finding other reason worse=0 as_others=0
+	while read -r finding; do
+		for other in runc crun; do
+			# It fails more often, or (where a runtime leaves off) passes less often.
+			[ "$(count "$name" hull ok "$finding")" -lt "$(count "$name" "$other" ok "$finding")" ] || continue
+			if reason=$(excepted "$name" "$finding"); then
+				echo "# $name: $finding: passes with $other, excepted: $reason"
+			else
+				not_ok "runtime-tools $name: $finding: passes with $other" "$(said "$name")"
+				worse=1
+			fi
+			break
+		done
+		[ "$(count "$name" hull 'not ok' "$finding")" = 0 ] || {
+			as_others=$((as_others + 1))
+			printf '%s: %s\n' "$name" "$finding" >>"$work/fails"
+		}
+	done < <(sed -E 's/^(not )?ok //' "$work/$name".{runc,crun,hull} | LC_ALL=C sort -u)
+	[ "$worse" = 1 ] || ok "runtime-tools $name: $(grep -c '^ok ' "$work/$name.hull") findings right, $as_others wrong as with the others"
+}
+
+for program in "$programs"/*; do
+	name=${program##*/}
+	[ "$name" != runtimetest ] || continue
+	[ -z "${HULL_TEST_RUNTIME_TOOLS_ONLY-}" ] || [[ " $HULL_TEST_RUNTIME_TOOLS_ONLY " = *" $name "* ]] || continue
+	for runtime in runc crun hull; do
+		findings "$name" "$runtime"
+	done
+	judge "$name"
+done
+for runtime in runc crun hull; do
+	echo "# $runtime: $(cat "$work"/*."$runtime" | grep -c '^ok ') right, $(cat "$work"/*."$runtime" | grep -c '^not ok ') wrong"
+done
+same "nothing is left of hull" "" "$(leftovers)"
