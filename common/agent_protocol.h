@@ -31,6 +31,9 @@
  *           "seed" (may be absent): 64 hexadecimal digits, random bytes of the host for the random generator of a guest
  *           that has no container yet. A machine that was forked has the same state in it as its siblings.
  *
+ *           "trace": true (may be absent): the answer holds "trace", an array of [STEP, NANOSECONDS]: steps of the work,
+ *           and how long before the answer each was reached.
+ *
  *           bundle is what the state that hooks find on their standard input says.
  *
  *           seccomp is spec.linux.seccomp compiled: 16 hexadecimal digits for each instruction of classic BPF (code 4,

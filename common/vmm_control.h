@@ -41,6 +41,10 @@ enum vmm_operation {
 #define VMM_STATUS_READY (1u << 0)   /* the agent has reported READY */
 #define VMM_STATUS_EXITING (1u << 1) /* the agent has reported EXIT, output is still being delivered */
 
+/* With --trace the VMM writes lines to its log that begin with this word: a time of CLOCK_MONOTONIC in nanoseconds, and
+ * which step of the machine's start was reached then. */
+#define VMM_TRACE_WORD "trace"
+
 #define VMM_CONTROL_VERSION 1
 
 struct vmm_request {

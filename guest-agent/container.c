@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "guest-agent/boot.h"
 #include "guest-agent/cgroup.h"
 #include "guest-agent/clock.h"
@@ -76,6 +77,7 @@ static void container_free(struct container *container)
 	}
 	if (container->has_user_namespace)
 		user_namespace_forget(container->number);
+	json_decref(container->trace);
 	plan_free(container->plan);
 	free(container->id);
 	free(container);
@@ -298,6 +300,28 @@ void container_reaped(pid_t pid, int status)
 
 /* --- create ------------------------------------------------------------------------------------------------------ */
 
+/* Remembers when it was; without a wish for that, nothing. */
+static void step(struct container *container, const char *name)
+{
+	if (container->trace)
+		json_array_append_new(container->trace, json_pack("[s, I]", name, (json_int_t)now_ns()));
+}
+
+/* Times become distances from now. */
+static json_t *finish_trace(struct container *container)
+{
+	json_t *entry, *trace = container->trace;
+	json_int_t now = now_ns();
+	size_t i;
+
+	container->trace = NULL;
+	json_array_foreach(trace, i, entry)
+	{
+		json_array_set_new(entry, 1, json_integer(now - json_integer_value(json_array_get(entry, 1))));
+	}
+	return trace;
+}
+
 static void finish_creating(struct container *container)
 {
 	struct error err;
@@ -318,7 +342,10 @@ static void finish_creating(struct container *container)
 	}
 	container->state = CREATED;
 	container->stands_for_machine = container->plan->stands_for_machine;
+	step(container, "the first process is ready");
 	more = json_pack("{s:i}", "pid", (int)container->init.pid);
+	if (more && container->trace)
+		json_object_set_new(more, "trace", finish_trace(container));
 	if (more && json_array_size(container->plan->warnings) > 0)
 		json_object_set(more, "warnings", container->plan->warnings);
 	answer_ok(&container->answer, more);
@@ -435,10 +462,12 @@ static int make(struct container *container, struct error *err)
 	if (join_id_maps(container->plan, err) < 0 || boot_mount_exports(err) < 0 ||
 	    user_namespace_prepare(container->plan, container->number, err) < 0)
 		return -1;
+	step(container, "the exports are mounted");
 	container->cgroup = cgroup_create(container->number, err);
 	if (container->cgroup < 0 || resources_apply(container->cgroup, &container->plan->resources, err) < 0 ||
 	    delegate_cgroup(container, err) < 0)
 		return -1;
+	step(container, "the cgroup is made");
 	id_map_outside(&container->plan->id_maps.users, container->plan->process.uid, &owner);
 	if (sockets_open(&container->sockets, container->plan, container->number, err) < 0)
 		return -1;
@@ -446,6 +475,7 @@ static int make(struct container *container, struct error *err)
 	if (status == 0)
 		status = start_init(container, &fds, err);
 	stdio_close_fds(&fds);
+	step(container, "the first process is forked");
 	return status;
 }
 
@@ -483,6 +513,9 @@ int container_create(struct order *order, struct answer *answer, struct error *e
 	container = container_new(order);
 	if (!container)
 		return error_set(err, ENOMEM, "out of memory");
+	if (order->trace)
+		container->trace = json_array();
+	step(container, "the order is read");
 	answer_move(&container->answer, answer);
 	container->tie.ended = tie_ended;
 	if (container->plan->tied)

@@ -45,6 +45,7 @@ struct container {
 	bool has_user_namespace;
 	struct oom_watch oom;
 	struct watch emptied; /* cgroup.events, while other processes of it are dying */
+	json_t *trace;	      /* steps of its creation that were reached, or NULL */
 	bool deleting;	      /* as soon as settled */
 	struct freezer freezer;
 	struct execs execs; /* processes beside its own one */

@@ -6,6 +6,16 @@
 
 #include "common/spec_values.h"
 
+static int parse_flag(json_t *json, const char *name, bool *flag, struct error *err)
+{
+	const json_t *value = json_object_get(json, name);
+
+	*flag = json_is_true(value);
+	if (value && !json_is_boolean(value) && !json_is_null(value))
+		return error_set(err, EINVAL, "order: %s must be true or false", name);
+	return 0;
+}
+
 static int parse_seed(const json_t *value, struct order *order, struct error *err)
 {
 	const char *digits = json_string_value(value);
@@ -26,20 +36,12 @@ static int parse_create(json_t *json, struct order *order, struct error *err)
 
 	if (time && (spec_get_i64(time, &order->time) < 0 || order->time <= 0))
 		return error_set(err, EINVAL, "create: time must be a positive number of nanoseconds");
+	if (parse_flag(json, "trace", &order->trace, err) < 0)
+		return -1;
 	if (parse_seed(json_object_get(json, "seed"), order, err) < 0)
 		return -1;
 	order->plan = plan_new(json, err);
 	return order->plan ? 0 : -1;
-}
-
-static int parse_flag(json_t *json, const char *name, bool *flag, struct error *err)
-{
-	const json_t *value = json_object_get(json, name);
-
-	*flag = json_is_true(value);
-	if (value && !json_is_boolean(value) && !json_is_null(value))
-		return error_set(err, EINVAL, "order: %s must be true or false", name);
-	return 0;
 }
 
 /* "exec" names a process beside the container's own one. */

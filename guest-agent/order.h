@@ -41,6 +41,7 @@ struct order {
 	const char *cgroup;	/* exec: below the container's, or NULL; belongs to the JSON */
 	unsigned columns, rows; /* resize */
 	int64_t time;		/* create: the host's clock, nanoseconds since 1970; 0: not given */
+	bool trace;		/* create */
 	bool has_seed;		/* create */
 	unsigned char seed[RANDOM_SEED_SIZE];
 	int signal;		    /* kill */

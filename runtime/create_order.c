@@ -159,6 +159,8 @@ static void write_order(FILE *out, const struct create_order *order)
 	fprintf(out, "{\"order\":\"create\",\"id\":\"%s\",\"machine\":%s,\"tied\":%s,\"time\":%lld%09ld,", order->id,
 		order->machine ? "true" : "false", order->tied ? "true" : "false", (long long)now.tv_sec, now.tv_nsec);
 	write_seed(out);
+	if (order->traced)
+		fputs("\"trace\":true,", out);
 	if (order->reports_oom)
 		fputs("\"reportOom\":true,", out);
 	if (order->lingers)

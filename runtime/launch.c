@@ -25,6 +25,7 @@
 #include "runtime/sandbox.h"
 #include "runtime/signals.h"
 #include "runtime/syscall_filter.h"
+#include "runtime/trace.h"
 
 /* How long a machine whose connections broke is given to say why before it is killed. */
 #define LAST_WORDS_MS 1000
@@ -163,12 +164,14 @@ static int start_machine(struct materials *materials, struct launch *launch, str
 	    .console = materials->console,
 	    .result = launch->result,
 	    .log = launch->log,
+	    .trace = trace_wanted(),
 	};
 	struct state *state = &launch->container.state;
 
 	preserved_number(&materials->preserved, AGENT_STREAM_PORT_FIRST + STDIO_COUNT);
 	if (machine_start(&plan, &launch->machine, err) < 0)
 		return -1;
+	trace_step("hull-vmm and hull-fsd are started");
 	cgroup_occupied(&materials->place);
 	launch->watch.vmm = launch->machine.vmm.pidfd;
 	launch->watch.fsd = launch->machine.fsd.pidfd;
@@ -208,6 +211,7 @@ static int create_in_guest(const struct launch_options *options, const struct ma
 	struct create_order create = {.id = options->id,
 				      .bundle = materials->bundle_path,
 				      .machine = true,
+				      .traced = trace_wanted(),
 				      .lingers = materials->lingers,
 				      .reports_oom = oom_reach(materials) > 0,
 				      .exports = &materials->exports,
@@ -217,6 +221,7 @@ static int create_in_guest(const struct launch_options *options, const struct ma
 				      .spec = &materials->spec};
 	cleanup_free char *order = NULL;
 	struct watch *watch = &launch->watch;
+	json_t *answer = NULL;
 	size_t size;
 
 	/* The guest boots meanwhile. */
@@ -235,6 +240,7 @@ static int create_in_guest(const struct launch_options *options, const struct ma
 		return -1;
 	}
 	report_debug("the guest's agent is there");
+	trace_step("the agent has answered");
 	if (run_create_hooks(materials, launch, err) < 0)
 		return -1;
 	for (int i = 0; i < STDIO_COUNT; i++)
@@ -243,7 +249,13 @@ static int create_in_guest(const struct launch_options *options, const struct ma
 	order = create_order_format(&create, &size);
 	if (!order)
 		return error_set(err, ENOMEM, "make an order");
-	return agent_order(launch->agent, watch, order, size, NULL, err);
+	trace_step("the order to create is made");
+	if (agent_order(launch->agent, watch, order, size, &answer, err) < 0)
+		return -1;
+	trace_add_guest(answer);
+	json_decref(answer);
+	trace_step("the container is created");
+	return 0;
 }
 
 /* A process that ends at once may take the machine with it before the answer is here. */
@@ -401,13 +413,16 @@ static int bring_up(const struct launch_options *options, struct materials *mate
 {
 	struct state *state = &launch->container.state;
 
-	if (fill_folder(options, materials, launch, err) < 0 || make_cgroup(materials, launch, err) < 0 ||
-	    make_container(options, materials, launch, err) < 0 || start_relay(materials, launch, err) < 0)
+	if (fill_folder(options, materials, launch, err) < 0 || make_cgroup(materials, launch, err) < 0)
+		return -1;
+	trace_step("folder and cgroup are made");
+	if (make_container(options, materials, launch, err) < 0 || start_relay(materials, launch, err) < 0)
 		return -1;
 	if (use_terminal(materials, launch, err) < 0)
 		return -1;
 	if (options->start && start_in_guest(launch, err) < 0)
 		return -1;
+	trace_step(options->start ? "the process has been started" : "the process waits for its start");
 	if (options->pid_file && pid_file_write(options->pid_file, launch->machine.vmm.pid, err) < 0)
 		return -1;
 	if (options->pidfd_socket && send_pidfd(options->pidfd_socket, launch->machine.vmm.pidfd, err) < 0)
@@ -420,6 +435,8 @@ static int bring_up(const struct launch_options *options, struct materials *mate
 	}
 	if (options->start)
 		container_run_hooks(&launch->container, "poststart", "running", launch->machine.vmm.pid);
+	trace_step("hull is done");
+	trace_print(launch->log);
 	if (materials->wants_template)
 		template_make_later(&materials->resources, &materials->size);
 	return 0;
@@ -460,14 +477,19 @@ int launch(const struct launch_options *options, struct launch *launch, struct e
 				  .terminal = -1,
 				  .raw = RAW_TERMINAL_NONE,
 				  .watch = WATCH_NONE};
+	if (options->trace)
+		trace_begin();
+	trace_step("hull has begun");
 	if (preserved_take_with_activation(options->preserve_fds, &materials.preserved, err) < 0 ||
 	    config_load(options->global->config, &materials.config, err) < 0)
 		return -1;
+	trace_step("the settings are read");
 	timeout = materials.config.start_timeout;
 	if (watch_start_timeout(&timeout, err) < 0 || materials_gather(options, &materials, err) < 0)
 		return -1;
 	if (container_make(options->global->root, options->id, &launch->container, err) < 0)
 		return -1;
+	trace_step("the bundle is read, what it names is open");
 	launch->watch.signals = materials.signals;
 	watch_set_timeout(&launch->watch, timeout);
 	if (bring_up(options, &materials, launch, err) < 0) {

@@ -12,6 +12,7 @@
 struct launch_flags {
 	const char *bundle, *config, *console_socket, *pid_file, *pidfd_socket;
 	bool no_pivot, no_new_keyring, no_subreaper;
+	bool trace_start;
 	unsigned preserve_fds;
 };
 
@@ -48,6 +49,9 @@ struct launch_flags {
 	    {"no-subreaper", 0,                                                                                        \
 	     FLAG_SWITCH,    LAUNCH_FLAG(type, member, no_subreaper),                                                  \
 	     NULL,	     "accepted; hull is no subreaper"},                                                        \
+	    {"trace-start", 0,                                                                                         \
+	     FLAG_SWITCH,   LAUNCH_FLAG(type, member, trace_start),                                                    \
+	     NULL,	    "print on standard error where the time of the start goes"},                               \
 	{                                                                                                              \
 		"preserve-fds", 0, FLAG_NUMBER, LAUNCH_FLAG(type, member, preserve_fds), "N",                          \
 		    "relay this many further descriptors, from 3 on"                                                   \
@@ -63,5 +67,6 @@ static inline struct launch_options launch_options_of(const struct launch_flags 
 	    .pidfd_socket = flags->pidfd_socket,
 	    .console_socket = flags->console_socket,
 	    .preserve_fds = flags->preserve_fds,
+	    .trace = flags->trace_start,
 	};
 }

@@ -16,6 +16,7 @@ struct launch_options {
 	const char *console_socket; /* or NULL */
 	unsigned preserve_fds;
 	bool detached; /* hull does not stay */
+	bool trace;    /* runtime/trace.h */
 	bool start;    /* not only created but started */
 	const struct global_options *global;
 };

@@ -191,6 +191,8 @@ static void pass_source(struct arguments *arguments, struct descriptors *descrip
 		arguments_add(arguments, "--identity");
 		arguments_add(arguments, "%s", plan->identity);
 	}
+	if (plan->trace)
+		arguments_add(arguments, "--trace");
 	if (plan->savable)
 		arguments_add(arguments, "--savable");
 }

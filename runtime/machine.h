@@ -44,6 +44,7 @@ struct machine_plan {
 	const struct template *template; /* NULL: boots */
 	const char *identity;		 /* what template and machine have to have in common; NULL without one */
 	bool savable;			 /* VMM_SAVE is served */
+	bool trace;			 /* the VMM logs the steps of its start */
 	struct vm_size size;
 	const struct exports *exports;	   /* NULL: no file server */
 	const struct disks *disks;	   /* NULL: none */

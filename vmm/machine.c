@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include "common/agent_protocol.h"
+#include "common/clock.h"
 #include "common/log.h"
+#include "common/vmm_control.h"
 #include "vmm/machine_parts.h"
 #include "vmm/virtio/devices.h"
 #include "vmm/virtio/fs.h"
@@ -355,26 +357,40 @@ static int load(struct machine *machine, struct boot_image *image, struct error 
 	return boot_load(machine->memory, &boot, image, err);
 }
 
+static void trace(const struct machine *machine, const char *step)
+{
+	if (machine->options->trace)
+		log_line(VMM_TRACE_WORD " %lld %s", (long long)now_ns(), step);
+}
+
 static int build(struct machine *machine, struct error *err)
 {
 	const struct machine_options *options = machine->options;
 	bool restored = options->state_fd >= 0;
 	struct boot_image image = {0};
 
+	trace(machine, "hull-vmm has begun");
 	console_init(&machine->console, options->console_fd);
 	machine->loop = loop_new(err);
 	if (!machine->loop)
 		return -1;
 	machine->memory = guest_memory_new(options->memory, err);
-	if (!machine->memory || load(machine, &image, err) < 0 ||
-	    kvm_open(&machine->kvm, options->kvm_fd, machine->memory, err) < 0 || create_vcpus(machine, err) < 0)
+	if (!machine->memory || load(machine, &image, err) < 0)
 		return -1;
+	trace(machine, "memory is mapped");
+	if (kvm_open(&machine->kvm, options->kvm_fd, machine->memory, err) < 0 || create_vcpus(machine, err) < 0)
+		return -1;
+	trace(machine, "KVM has the machine and its CPUs");
 	if (!restored && boot_vcpus(machine, &image, err) < 0)
 		return -1;
 	close_sources(machine);
 	if (add_devices(machine, err) < 0)
 		return -1;
-	return restored ? snapshot_restore(machine, err) : 0;
+	trace(machine, "the devices are there");
+	if (restored && snapshot_restore(machine, err) < 0)
+		return -1;
+	trace(machine, restored ? "the state is restored" : "the machine is ready to boot");
+	return 0;
 }
 
 /* --- running ---------------------------------------------------------------------------------------------------------
@@ -414,11 +430,15 @@ static int start(struct machine *machine, struct error *err)
 {
 	if (jail_enter(&machine->options->jail, err) < 0)
 		return -1;
+	trace(machine, "the process is jailed");
 	pthread_barrier_init(&machine->filtered, NULL, machine->options->vcpu_count + 1);
 	for (unsigned i = 0; i < machine->options->vcpu_count; i++)
 		if (vcpu_start(&machine->vcpus[i], &vcpu_operations, machine, err) < 0)
 			return -1;
-	return filter_thread(machine, machine->options->savable ? JAIL_THREAD_SAVING : JAIL_THREAD_LOOP, err);
+	if (filter_thread(machine, machine->options->savable ? JAIL_THREAD_SAVING : JAIL_THREAD_LOOP, err) < 0)
+		return -1;
+	trace(machine, "the guest runs");
+	return 0;
 }
 
 /* Where the kernel's messages are not kept, these are the only ones that there are. */

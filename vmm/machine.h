@@ -42,6 +42,7 @@ struct machine_options {
 	unsigned disk_count;
 	struct machine_disk disks[MACHINE_DISKS_MAX];
 	bool savable;	      /* VMM_SAVE is served */
+	bool trace;	      /* steps of the start go to the log, VMM_TRACE_WORD */
 	const char *identity; /* what a machine that is restored must have in common with the one that was saved */
 	unsigned stream_count;
 	struct machine_stream streams[MACHINE_STREAMS_MAX];

@@ -98,6 +98,13 @@ static int set_savable(struct options *options, char *value, struct error *err)
 	return 0;
 }
 
+static int set_trace(struct options *options, char *value, struct error *err)
+{
+	(void)value, (void)err;
+	options->machine.trace = true;
+	return 0;
+}
+
 static int set_uid(struct options *options, char *value, struct error *err)
 {
 	uint64_t id;
@@ -205,6 +212,7 @@ static const struct vmm_option {
     {"oom", set_oom, 0, OPTIONAL, false, false},
     {"identity", set_identity, 0, OPTIONAL, false, false},
     {"savable", set_savable, 0, OPTIONAL, false, true},
+    {"trace", set_trace, 0, OPTIONAL, false, true},
     {"uid", set_uid, 0, OPTIONAL, false, false},
     {"gid", set_gid, 0, OPTIONAL, false, false},
 };
