@@ -325,6 +325,23 @@ static void expect_order(const char *text, const char *message)
 	json_decref(json);
 }
 
+static void test_seed(void **state)
+{
+	json_t *json = json_pack("{s:s, s:s, s:s, s:{}}", "order", "create", "id", "c", "seed",
+				 "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1eff", "spec");
+	struct error err = {0};
+	struct order order;
+
+	(void)state;
+	order_parse(json, &order, &err); /* the rest of it is missing */
+	assert_true(order.has_seed);
+	for (unsigned i = 0; i < RANDOM_SEED_SIZE - 1; i++)
+		assert_int_equal(order.seed[i], i);
+	assert_int_equal(order.seed[RANDOM_SEED_SIZE - 1], 0xff);
+	order_clear(&order);
+	json_decref(json);
+}
+
 static void test_orders(void **state)
 {
 	(void)state;
@@ -341,6 +358,12 @@ static void test_orders(void **state)
 	expect_order("{\"order\":\"delete\",\"id\":\"c\",\"force\":false}", NULL);
 	expect_order("{\"order\":\"create\",\"id\":\"c\",\"time\":-5,\"spec\":{}}",
 		     "create: time must be a positive number of nanoseconds");
+	expect_order("{\"order\":\"create\",\"id\":\"c\",\"seed\":\"00\",\"spec\":{}}",
+		     "create: seed must be 64 hexadecimal digits");
+	expect_order("{\"order\":\"create\",\"id\":\"c\",\"seed\":7,\"spec\":{}}",
+		     "create: seed must be 64 hexadecimal digits");
+	expect_order("{\"order\":\"create\",\"id\":\"c\",\"trace\":1,\"spec\":{}}",
+		     "order: trace must be true or false");
 	expect_order("{\"order\":\"create\",\"id\":\"c\"}", "create: spec must be an object");
 	expect_order("{\"order\":\"create\",\"id\":\"c\",\"spec\":{}}", "create: rootfs.export is missing");
 	expect_order("{\"order\":\"create\",\"id\":\"c\",\"spec\":{},\"rootfs\":{\"export\":\"../etc\"}}",
@@ -353,7 +376,7 @@ int main(void)
 	    cmocka_unit_test(test_runc_spec), cmocka_unit_test(test_environment), cmocka_unit_test(test_activation),
 	    cmocka_unit_test(test_user),      cmocka_unit_test(test_bind),	  cmocka_unit_test(test_refused),
 	    cmocka_unit_test(test_orders),    cmocka_unit_test(test_filter),	  cmocka_unit_test(test_warnings),
-	    cmocka_unit_test(test_parts),
+	    cmocka_unit_test(test_parts),     cmocka_unit_test(test_seed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

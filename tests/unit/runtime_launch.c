@@ -233,7 +233,7 @@ static int set_up(void **state)
 	snprintf(path, sizeof(path), "%s/config.json", bundle);
 	/* The machine that builds this may have no cgroups to offer. */
 	snprintf(config, sizeof(config), "%s/hull.json", folder);
-	write_text(config, "{\"cgroupManager\":\"disabled\"}");
+	write_text(config, "{\"cgroupManager\":\"disabled\",\"template\":\"off\"}");
 	write_text(path, "{\"ociVersion\":\"1.0.2\",\"root\":{\"path\":\"rootfs\"},"
 			 "\"process\":{\"args\":[\"sh\"],\"cwd\":\"/\"}}");
 	setenv("HULL_VMM", self, 1);

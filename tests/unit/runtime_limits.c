@@ -223,7 +223,7 @@ static void expect_bad_config(const char *text, const char *words)
 static void test_config(void **state)
 {
 	static const char good[] = "{\"memory\":\"1G\",\"vcpus\":3,\"cgroupManager\":\"systemd\",\"console\":true,"
-				   "\"startTimeout\":7}";
+				   "\"startTimeout\":7,\"template\":\"manual\",\"templateAge\":60}";
 	struct config config;
 	struct error err = {0};
 
@@ -231,17 +231,24 @@ static void test_config(void **state)
 	assert_int_equal(config_parse("{}", 2, &config, &err), 0);
 	assert_int_equal(config.memory, VM_MEMORY_DEFAULT);
 	assert_int_equal(config.manager, CGROUP_CGROUPFS);
+	assert_int_equal(config.template, TEMPLATE_AUTO);
+	assert_int_equal(config.template_age, TEMPLATE_AGE_DEFAULT);
 	assert_int_equal(config_parse(good, strlen(good), &config, &err), 0);
 	assert_int_equal(config.memory, 1024 * MIB);
 	assert_int_equal(config.vcpus, 3);
 	assert_int_equal(config.manager, CGROUP_SYSTEMD);
 	assert_true(config.console);
 	assert_int_equal(config.start_timeout, 7);
+	assert_int_equal(config.template, TEMPLATE_MANUAL);
+	assert_int_equal(config.template_age, 60);
 	expect_bad_config("{\"memory\":\"1M\"}", "memory");
 	expect_bad_config("{\"vcpus\":0}", "vcpus");
 	expect_bad_config("{\"cgroupManager\":\"x\"}", "cgroupManager");
 	expect_bad_config("{\"console\":1}", "console");
 	expect_bad_config("{\"startTimeout\":0}", "startTimeout");
+	expect_bad_config("{\"template\":\"x\"}", "template");
+	expect_bad_config("{\"template\":false}", "template");
+	expect_bad_config("{\"templateAge\":0}", "templateAge");
 	expect_bad_config("{\"memroy\":\"1G\"}", "unknown member \"memroy\"");
 	expect_bad_config("[]", "not a JSON object");
 	expect_bad_config("{", "invalid JSON");
