@@ -62,7 +62,8 @@ same "the cgroup namespace alone" "$(sed -n 5p <<<"$theirs")" "$(member "$(joine
 
 bundle "$work/x" "$work/rootfs" sleep 100000
 edit "$work/x" ".annotations = {\"hull.sandbox\":\"p\"} | $everything"
-check "one that stays" "$hull" run -d -b "$work/x" x </dev/null
+"$hull" run -d -b "$work/x" x </dev/null >"$work/x.out" 2>&1
+same "one that stays" running "$("$hull" state x | jq -r .status)"
 same "further processes of it are in the same" "$theirs" "$("$hull" exec x sh -c "$links")"
 same "with its users" "uid=5 gid=6 groups=6" "$("$hull" exec --user 5:6 x id)"
 says "and no others" 255 "cannot set uid to unmapped user" "$hull" exec --user 5000:6 x id
