@@ -23,8 +23,8 @@ static void add_process(const struct process *process, struct memory_use *use)
 			continue;
 		if (strcmp(name, "Rss") == 0)
 			resident = kilobytes;
-		else if (strcmp(name, "Private_Clean") == 0 || strcmp(name, "Private_Dirty") == 0)
-			own += kilobytes;
+		else if (strcmp(name, "Anonymous") == 0)
+			own = kilobytes;
 	}
 	use->private_bytes += own * 1024;
 	use->shared_bytes += resident > own ? (resident - own) * 1024 : 0;

@@ -10,7 +10,7 @@
 
 struct memory_use {
 	uint64_t private_bytes; /* theirs alone: what would be free without them */
-	uint64_t shared_bytes;	/* of others as well: templates, programs */
+	uint64_t shared_bytes;	/* of files: a template, programs; also where nobody else has them mapped just now */
 };
 
 /* Of the container's own processes: of one that has joined a sandbox, what stands for it. Those that have ended, or

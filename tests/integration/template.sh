@@ -60,7 +60,7 @@ bundle "$work/s" "$work/rootfs" sleep 1000
 check "its memory is the template's" test "$(vmm_file "$(cat "$work/pid")")" -gt 0
 read -r private shared < <("$hull" list --memory --format json | jq -r '.[] | select(.id == "mapped") | "\(.private) \(.shared)"')
 check "list --memory: it has some megabytes of its own ($private) and shares more ($shared)" \
-	test "$private" -gt 500000 -a "$private" -lt 16000000 -a "$shared" -gt "$private"
+	test "$private" -gt 1000000 -a "$private" -lt 16000000 -a "$shared" -gt "$private"
 "$hull" template rm --all
 check "it goes on when the template is removed" "$hull" exec mapped true
 "$hull" delete --force mapped
