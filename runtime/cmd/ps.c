@@ -30,7 +30,7 @@
 
 /* A process without a command line is looked at for a second. */
 #define BIRTH_CHECKS 100
-#define BIRTH_CHECK_MS 10
+#define BIRTH_CHECK_NS 10000000
 
 struct ps_options {
 	const char *format;
@@ -54,7 +54,7 @@ static int out_of_memory(struct error *err)
  * when it ends, a process has no command line. */
 static bool is_proxy(pid_t pid)
 {
-	const struct timespec pause = {.tv_nsec = BIRTH_CHECK_MS * 1000000};
+	const struct timespec pause = {.tv_nsec = BIRTH_CHECK_NS};
 	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
