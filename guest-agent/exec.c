@@ -1,5 +1,6 @@
 #include "guest-agent/exec.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
@@ -333,13 +334,27 @@ static pid_t fork_into(const struct exec_place *place, int cgroup, int *pidfd)
 	return pid;
 }
 
+/* runc's words, which scripts look for: there the runtime writes to cgroup.procs. */
+static int refuse_cgroup(const char *below, int code, struct error *err)
+{
+	char reason[64];
+
+	if (code == EXDEV || code == ELOOP)
+		return error_set(err, code, "bad sub cgroup path: %s is not a sub cgroup path", below);
+	snprintf(reason, sizeof(reason), "%s", strerror(code));
+	for (char *letter = reason; *letter; letter++)
+		*letter = (char)tolower((unsigned char)*letter);
+	return error_set(err, code, "error adding pid of the process to cgroups: %s%s/cgroup.procs: %s",
+			 *below && *below != '/' ? "/" : "", below, reason);
+}
+
 static pid_t fork_into_cgroup(const struct exec_place *place, const char *below, int *pidfd, struct error *err)
 {
 	cleanup_close int cgroup = open_cgroup(place->cgroup, below ? below : "");
 	pid_t pid;
 
 	if (cgroup < 0)
-		return error_set_errno(err, "open cgroup %s of the container", below ? below : "");
+		return refuse_cgroup(below ? below : "", errno, err);
 	pid = fork_into(place, cgroup, pidfd);
 	if (pid < 0 && errno == EBUSY && !below) {
 		close(cgroup);
@@ -350,6 +365,8 @@ static pid_t fork_into_cgroup(const struct exec_place *place, const char *below,
 	/* The kernel's word for a pid namespace that is coming to its end. */
 	if (pid < 0 && (errno == ENOMEM || errno == ESRCH))
 		return error_set(err, ESRCH, "container not running");
+	if (pid < 0 && errno == EBUSY)
+		return refuse_cgroup(below ? below : "", errno, err);
 	if (pid < 0)
 		return error_set_errno(err, "make the process");
 	return pid;

@@ -161,6 +161,28 @@ static void write_row(FILE *out, const json_t *process)
 	fputc('\n', out);
 }
 
+static void write_titles(FILE *out)
+{
+	fprintf(out, "%-8s %7s %7s %2s %-5s %-8s %8s %s\n", "UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD");
+}
+
+/* One that has stopped has no processes: an empty table, or what runc's language makes of an empty list. */
+static int print_none(bool json, struct error *err)
+{
+	cleanup_free char *text = NULL;
+	size_t size;
+	FILE *out;
+
+	if (json)
+		return output_text("null\n", err);
+	out = open_memstream(&text, &size);
+	if (out)
+		write_titles(out);
+	if (!out || fclose(out) != 0)
+		return out_of_memory(err);
+	return output_text(text, err);
+}
+
 static int print_table(const struct container *container, struct error *err)
 {
 	cleanup_attachment struct attachment attachment = ATTACHMENT_NONE;
@@ -177,8 +199,7 @@ static int print_table(const struct container *container, struct error *err)
 		return -1;
 	out = open_memstream(&text, &size);
 	if (out)
-		fprintf(out, "%-8s %7s %7s %2s %-5s %-8s %8s %s\n", "UID", "PID", "PPID", "C", "STIME", "TTY", "TIME",
-			"CMD");
+		write_titles(out);
 	json_array_foreach(json_object_get(answer, "processes"), index, process)
 	{
 		if (out)
@@ -207,8 +228,10 @@ static int run(const struct invocation *invocation, struct error *err)
 	if (container_open(invocation->global->root, invocation->argv[0], &container, err) < 0)
 		return -1;
 	status = container_status(&container);
-	if (status == CONTAINER_STOPPED || status == CONTAINER_CREATING)
+	if (status == CONTAINER_CREATING)
 		return error_set(err, ESRCH, "container not running");
+	if (status == CONTAINER_STOPPED)
+		return print_none(json, err);
 	return json ? print_json(&container, err) : print_table(&container, err);
 }
 

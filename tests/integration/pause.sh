@@ -60,6 +60,8 @@ same "ps: a child knows its parent" "$parent" "$(awk '$8 == "sleep" && $9 == 490
 same "ps: a process of exec has its parent outside" 0 "$(awk '$8 == "sleep" && $9 == 4902 { print $3 }' "$work/ps")"
 same "ps: the numbers are the container's" "$("$hull" exec c ps -o pid,args | awk '$2 == "sleep" && $3 == 4902 { print $1 }')" "$(awk '$8 == "sleep" && $9 == 4902 { print $2 }' "$work/ps")"
 same "ps -ef is the same" "$(awk '{ print $2 }' "$work/ps" | head -n 2)" "$("$hull" ps c -ef | awk '{ print $2 }' | head -n 2)"
+says "exec: a cgroup that is not the container's" 255 "bad sub cgroup path: .. is not a sub cgroup path" "$hull" exec --cgroup .. c true
+says "exec: a cgroup that is not there" 255 "error adding pid of the process to cgroups: /nowhere/cgroup.procs: no such file or directory" "$hull" exec --cgroup nowhere c true
 says "ps with other options" 1 "options of ps" "$hull" ps c aux
 says "ps --format x" 1 "invalid format option" "$hull" ps --format x c
 "$hull" ps --format json c >"$work/ps.json"
@@ -92,6 +94,8 @@ done
 check "pause" "$hull" pause c
 check "SIGKILL of a paused container" "$hull" kill c KILL
 check "ends it" wait_for has_status stopped
+same "ps of it: an empty table" 1 "$("$hull" ps c | wc -l)"
+same "ps of it: nothing as JSON" null "$("$hull" ps --format json c)"
 check "delete" "$hull" delete c
 "$hull" create -b "$work/b" c </dev/null >"$work/out" 2>&1
 check "pause of a created container" "$hull" pause c
