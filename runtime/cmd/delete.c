@@ -23,11 +23,12 @@ static const struct flag flags[] = {
     {0},
 };
 
-static int check_stopped(const struct container *container, struct error *err)
+/* One that was created and not started is ended, as runc and crun do. */
+static int check_idle(const struct container *container, struct error *err)
 {
 	enum container_status status = container_status(container);
 
-	if (status == CONTAINER_STOPPED)
+	if (status == CONTAINER_STOPPED || status == CONTAINER_CREATED)
 		return 0;
 	return error_set(err, EBUSY, "cannot delete container %s that is not stopped: %s", container->id,
 			 container_status_name(status));
@@ -49,14 +50,16 @@ static int delete (const char *root, const char *id, bool force, struct error *e
 
 	if (open_any(root, id, force, &container, err) < 0)
 		return -1;
-	/* Processes first: one of them may be what the holder of the lock waits for. */
-	if (!force && check_stopped(&container, err) < 0)
+	if (!force && check_idle(&container, err) < 0)
 		return -1;
-	if (container_end_processes(&container, err) < 0)
+	/* Processes first: one of them may be what the holder of the lock waits for. Not those of a container that is
+	 * perhaps being started. */
+	if ((force || container_status(&container) == CONTAINER_STOPPED) &&
+	    container_end_processes(&container, err) < 0)
 		return -1;
 	if (container_lock(&container, LOCK_TIMEOUT_MS, err) < 0 && !(force && err->code == EINVAL))
 		return -1;
-	if (!force && check_stopped(&container, err) < 0)
+	if (!force && check_idle(&container, err) < 0)
 		return -1;
 	if (container_end_processes(&container, err) < 0)
 		return -1;
@@ -86,7 +89,7 @@ const struct command command_delete = {
     .name = "delete",
     .summary = "delete a container",
     .arguments = "[flags] ID",
-    .description = "Deletes a container that has stopped, and everything that it had on the host.",
+    .description = "Deletes a container that has stopped or was never started, and everything that it had on the host.",
     .flags = flags,
     .defaults = &defaults,
     .options_size = sizeof(defaults),

@@ -86,7 +86,6 @@ same "state of a created container" "c1 created $pid $work/b $work/rootfs value 
 	"$(jq -r '"\(.id) \(.status) \(.pid) \(.bundle) \(.rootfs) \(.annotations["org.example.key"])"' "$work/state")"
 same "its process has not run yet" "" "$(cat "$work/out")"
 says "a second create of that id" 1 "container with given ID already exists" "$hull" create -b "$work/b" c1
-says "delete of a created container" 1 "that is not stopped: created" "$hull" delete c1
 same "list" "c1 $pid created $work/b root" "$("$hull" list | awk 'NR > 1 {print $1, $2, $3, $4, $6}')"
 same "list -q" c1 "$("$hull" list -q)"
 same "list -f json" "c1 created root" "$("$hull" list -f json | jq -r '.[] | "\(.id) \(.status) \(.owner)"')"
@@ -172,4 +171,9 @@ long=$work/$(printf 'r%.0s' {1..200})/$(printf 's%.0s' {1..100})
 "$hull" --root "$long" run -b "$work/b" "$(printf 'i%.0s' {1..200})" </dev/null >/dev/null 2>"$work/err"
 same "--root and id far longer than a socket's address" 9 $?
 same "closed stdio descriptors" 9 "$("$hull" run -b "$work/b" closed <&- >&- 2>&-; echo $?)"
+# One that was never started goes with its process, as with runc.
+"$hull" create -b "$work/b" --pid-file "$work/pid" unstarted </dev/null >/dev/null 2>&1
+runc --root "$work/runc" create -b "$work/b" unstarted </dev/null >/dev/null 2>&1
+same "delete of a created container" "$(runc --root "$work/runc" delete unstarted 2>&1; echo $?)" "$("$hull" delete unstarted 2>&1; echo $?)"
+check "its process has ended" has_ended "$(cat "$work/pid")"
 same "at the end nothing is left" "" "$(leftovers)"
