@@ -51,7 +51,7 @@ help:
 	@echo 'make lint     clang-format, clang-tidy and cppcheck'
 	@echo 'make format   lay out the sources with clang-format'
 	@echo 'make fuzz     fuzz every parser of untrusted bytes, FUZZ_SECONDS each (default 600)'
-	@echo 'make bench    start-up time and memory beside runc, crun and QEMU'
+	@echo 'make bench    start-up time, memory and file work beside runc, crun and QEMU'
 	@echo 'make clean    remove $(BUILD)/ (the cached guest kernel stays)'
 	@echo 'make deps     install the Debian packages of packages.txt (demo and check do it)'
 
@@ -185,6 +185,7 @@ fuzz: deps
 bench: deps
 	$(MAKE) --no-print-directory -j2 all
 	tests/bench/run.sh
+	tests/bench/files.sh
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/hull $(DESTDIR)$(PREFIX)/share/hull \
