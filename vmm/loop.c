@@ -316,6 +316,11 @@ void loop_lock(struct loop *loop)
 	pthread_mutex_lock(&loop->lock);
 }
 
+bool loop_try_lock(struct loop *loop)
+{
+	return pthread_mutex_trylock(&loop->lock) == 0;
+}
+
 void loop_unlock(struct loop *loop)
 {
 	pthread_mutex_unlock(&loop->lock);

@@ -56,6 +56,8 @@ void loop_stop(struct loop *loop, int value);
 
 /* For other threads: hold the lock around whatever belongs to a device. */
 void loop_lock(struct loop *loop);
+/* False, at once, when another thread holds it. */
+bool loop_try_lock(struct loop *loop);
 void loop_unlock(struct loop *loop);
 /* For a thread that holds the lock: has function run on the loop's thread and waits for its end. The lock is given up
  * meanwhile, so what was read before may have changed. On the loop's own thread, and before loop_run has been entered,

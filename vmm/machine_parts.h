@@ -23,6 +23,16 @@
 #include "vmm/x86_64/mptable.h"
 #include "vmm/x86_64/vcpu.h"
 
+#define DIRECT_DOORBELLS_MAX 8
+
+/* A doorbell that the vCPU answers which rings it. Changed with the loop's lock held; read without. */
+struct direct_doorbell {
+	uint64_t address; /* 0: none */
+	int eventfd;
+	bool (*ring)(void *argument);
+	void *argument;
+};
+
 struct machine {
 	const struct machine_options *options;
 	struct machine_result *result;
@@ -30,6 +40,7 @@ struct machine {
 	struct guest_memory *memory;
 	struct kvm kvm;
 	struct pci_bus bus;
+	struct direct_doorbell doorbells[DIRECT_DOORBELLS_MAX];
 	struct pvpanic pvpanic;
 	struct console console;
 	struct virtio_device *vsock;

@@ -26,6 +26,11 @@ struct pci_host {
 	/* 16-bit writes to a guest-physical address shall add 1 to an eventfd. */
 	int (*add_doorbell)(void *owner, uint64_t address, int eventfd, struct error *err);
 	void (*remove_doorbell)(void *owner, uint64_t address, int eventfd);
+	/* The same, but ring is called on the vCPU's thread with the loop's lock held; the eventfd gets its 1 when ring
+	 * returns false, or the lock is taken. NULL: not offered. */
+	int (*add_direct_doorbell)(void *owner, uint64_t address, int eventfd, bool (*ring)(void *), void *argument,
+				   struct error *err);
+	void (*remove_direct_doorbell)(void *owner, uint64_t address);
 	void *owner;
 };
 

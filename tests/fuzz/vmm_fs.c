@@ -100,6 +100,8 @@ static void guest_request(struct world *world)
 		buffers[count++] = (struct buffer){world->memory + ROOM, room, true};
 	if (count > 0)
 		driver_add(&world->driver, queue, buffers, count);
+	world->driver.direct = byte(input) % 2;
+	world->driver.late = byte(input) % 2;
 	driver_kick(&world->driver, queue);
 }
 

@@ -41,6 +41,8 @@ struct driver {
 	struct loop_timer tick;
 	unsigned signals[VIRTIO_QUEUES_MAX];
 	bool failed; /* DEVICE_NEEDS_RESET */
+	bool direct; /* the vCPU answers the doorbell first, where the device can do that */
+	bool late;   /* and the loop's thread, where it is needed, only at the next doorbell */
 };
 
 struct buffer {
@@ -203,8 +205,14 @@ static inline int driver_add(struct driver *driver, unsigned queue, const struct
 
 static inline void driver_kick(struct driver *driver, unsigned queue)
 {
-	if (driver->device->active)
-		driver->device->operations->notify(driver->device, queue);
+	const struct virtio_device_operations *operations = driver->device->operations;
+
+	if (!driver->device->active)
+		return;
+	if (driver->direct && operations->notify_directly &&
+	    (operations->notify_directly(driver->device, queue) || driver->late))
+		return;
+	operations->notify(driver->device, queue);
 }
 
 /* The next used element; false when there is none. */

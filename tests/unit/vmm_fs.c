@@ -36,6 +36,8 @@ struct world {
 	size_t message_size;
 };
 
+static bool direct; /* vCPUs answer the doorbell */
+
 static void count_end(void *owner)
 {
 	((struct world *)owner)->ends++;
@@ -50,6 +52,7 @@ static int set_up(void **state)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
 	world->server = pair[1];
 	driver_init(&world->driver);
+	world->driver.direct = direct;
 	device = fs_new(pair[0], "hull", world->driver.loop, NULL);
 	assert_non_null(device);
 	fs_on_end(device, count_end, world);
@@ -277,6 +280,36 @@ static void test_read_without_server(void **state)
 	head = ask(world, FUSE_READ, &in, sizeof(in), 4096);
 	expect_answer(world, REQUESTS, head, EINVAL, 0);
 	assert_false(server_gets(world));
+	close(file);
+}
+
+/* What a vCPU leaves to the loop's thread, which is late here: nothing overtakes it, and nothing is lost. */
+static void test_postponed(void **state)
+{
+	static struct {
+		struct fuse_write_in in;
+		char data[100000];
+	} large = {.in = {.fh = 5, .size = sizeof(large.data)}};
+	struct world *world = *state;
+	struct virtio_device *device = world->driver.device;
+	int file = new_file(""), head, next;
+
+	open_handle(world, 5, file, 0);
+	world->driver.direct = world->driver.late = true;
+	head = ask(world, FUSE_WRITE, &large, sizeof(large), 4096);
+	expect_nothing(world);
+	next = ask(world, FUSE_LOOKUP, "name", 5, 4096);
+	assert_false(server_gets(world));
+	device->operations->notify(device, REQUESTS);
+	expect_answer(world, REQUESTS, head, 0, sizeof(struct fuse_write_out));
+	assert_true(server_gets(world));
+	server_answers(world, ENOENT, NULL, 0, 0, 0, -1);
+	expect_answer(world, REQUESTS, next, ENOENT, 0);
+	/* And what is given up with the rest. */
+	ask(world, FUSE_WRITE, &large, sizeof(large), 4096);
+	driver_reset_device(&world->driver);
+	driver_start(&world->driver, device);
+	assert_int_equal(device->operations->quiesce(device, NULL), 0);
 	close(file);
 }
 
@@ -760,6 +793,7 @@ int main(void)
 	    TEST(test_request_and_answer),
 	    TEST(test_forget_has_no_answer),
 	    TEST(test_read_without_server),
+	    TEST(test_postponed),
 	    TEST(test_write_without_server),
 	    TEST(test_write_through_server),
 	    TEST(test_server_closes),
@@ -787,5 +821,8 @@ int main(void)
 
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	if (cmocka_run_group_tests_name("the loop's thread answers the doorbell", tests, NULL, NULL) != 0)
+		return 1;
+	direct = true;
+	return cmocka_run_group_tests_name("the vCPU answers the doorbell", tests, NULL, NULL);
 }

@@ -7,7 +7,13 @@
  * and a generation that changes at each use are the message's tag. When all slots wait, or the socket is full, nothing
  * more is popped: the ring holds the rest.
  *
- * System calls at run time: preadv, pwritev, pwritev2, sendmsg, recvmsg, close.
+ * The vCPU that rings the doorbell does most of this itself: sending a request to the file server never waits, and READ
+ * and WRITE of little that is in the page cache take less time than to wake the loop's thread and to put the vCPU to
+ * sleep meanwhile. What may wait (a READ of what is not in memory, large READs and WRITEs), what is not the usual case
+ * (errors) and all answers of the file server are the loop's thread's. A request that turns out to be of that kind is
+ * postponed, and nothing behind it is taken before it.
+ *
+ * System calls at run time: preadv, preadv2, pwritev, pwritev2, sendmsg, close; on the loop's thread also recvmsg.
  */
 #include "vmm/virtio/fs.h"
 
@@ -39,6 +45,10 @@
 #define BATCH_MAX 64
 #define WORK_BYTES 65536u
 
+/* What a vCPU does itself when it rings. */
+#define DIRECT_MAX 8
+#define DIRECT_BYTES 65536u
+
 #define ANSWERS_MAX 64
 #define SOCKET_BUFFER (2 * FS_MESSAGE_MAX)
 
@@ -50,6 +60,7 @@ struct fs_config {
 
 enum request_state {
 	REQUEST_FREE,
+	REQUEST_POSTPONED,
 	REQUEST_UNSENT, /* the socket was full */
 	REQUEST_SENT,
 };
@@ -80,7 +91,10 @@ struct fs {
 	bool dead;    /* the file server has gone */
 	bool mounted; /* the guest has begun a session, of which the file server holds a part */
 
-	/* By handle: descriptor + 1, and READS_ONLY; 0: none. Address space for all, reserved at the start. */
+	bool direct;		      /* on the thread of a vCPU */
+	struct fs_request *postponed; /* NULL: none */
+
+	/* By handle: descriptor + 1, READS_ONLY and MAY_WAIT; 0: none. Address space for all, reserved at the start. */
 	uint32_t *descriptors;
 	uint32_t descriptors_end;
 
@@ -95,6 +109,8 @@ struct fs {
 };
 
 #define READS_ONLY (1u << 31)
+#define MAY_WAIT (1u << 30) /* the file's file system cannot say whether a READ would wait */
+#define DESCRIPTOR(entry) ((int)((entry) & ~(READS_ONLY | MAY_WAIT)) - 1)
 #define DESCRIPTORS_SIZE ((FS_HANDLE_MAX + 1ul) * sizeof(uint32_t))
 
 static struct fs *fs_of(struct virtio_device *device)
@@ -117,7 +133,7 @@ static int descriptor_get(const struct fs *fs, uint64_t handle, bool to_write)
 
 	if (to_write && (entry & READS_ONLY))
 		return -1;
-	return (int)(entry & ~READS_ONLY) - 1;
+	return DESCRIPTOR(entry);
 }
 
 static void descriptor_close(struct fs *fs, uint64_t handle)
@@ -126,7 +142,7 @@ static void descriptor_close(struct fs *fs, uint64_t handle)
 
 	if (entry == 0)
 		return;
-	close((int)(entry & ~READS_ONLY) - 1);
+	close(DESCRIPTOR(entry));
 	fs->descriptors[handle] = 0;
 }
 
@@ -266,7 +282,8 @@ static void request_send(struct fs *fs, struct fs_request *request)
 {
 	int result = request_transmit(fs, request);
 
-	if (result < 0 && (errno == EAGAIN || errno == EINTR)) {
+	/* What else goes wrong on a vCPU's thread will go wrong on the loop's as well, where it can be dealt with. */
+	if (result < 0 && (errno == EAGAIN || errno == EINTR || fs->direct)) {
 		if (request->state != REQUEST_UNSENT)
 			fs->unsent_count++;
 		request->state = REQUEST_UNSENT;
@@ -291,28 +308,60 @@ static void request_send(struct fs *fs, struct fs_request *request)
 /* --- READ and WRITE done here ----------------------------------------------------------------------------------------
  */
 
-static void serve_read(struct fs *fs, struct fs_request *request, int fd)
+/* Reads what is in memory already. Less than the size asked for: the file ends there. -1 with errno EAGAIN when not all
+ * of it is; EOPNOTSUPP when that cannot be told. */
+static ssize_t read_cached(struct chain *chain, int fd, size_t size, off_t offset)
+{
+	struct iovec iovecs[CHAIN_BUFFERS_MAX];
+	size_t done = 0;
+
+	while (done < size) {
+		unsigned count;
+		ssize_t more;
+
+		chain_seek_write(chain, (uint32_t)(sizeof(struct fuse_out_header) + done));
+		count = chain_writable_iovecs(chain, size - done, iovecs, CHAIN_BUFFERS_MAX);
+		more = preadv2(fd, iovecs, (int)count, offset + (off_t)done, RWF_NOWAIT);
+		if (more <= 0)
+			return more < 0 ? -1 : (ssize_t)done;
+		done += (size_t)more;
+	}
+	return (ssize_t)done;
+}
+
+/* On a vCPU's thread: false when the read is to be postponed. */
+static bool serve_read(struct fs *fs, struct fs_request *request, int fd)
 {
 	const struct fuse_read_in *in = &request->arguments.read;
 	struct chain *chain = &request->chain;
-	uint32_t room;
+	uint32_t room, wanted;
 	ssize_t size;
 
 	if (in->offset > INT64_MAX || chain->writable < sizeof(struct fuse_out_header)) {
 		request_fail(fs, request, EINVAL);
-		return;
+		return true;
 	}
 	room = chain->writable - (uint32_t)sizeof(struct fuse_out_header);
+	wanted = in->size < room ? in->size : room;
+	if (fs->direct && (wanted > DIRECT_BYTES || (fs->descriptors[in->fh] & MAY_WAIT)))
+		return false;
 	chain_seek_write(chain, sizeof(struct fuse_out_header));
 	do
-		size = chain_write_from_fd(chain, fd, in->size < room ? in->size : room, (off_t)in->offset);
+		size = fs->direct ? read_cached(chain, fd, wanted, (off_t)in->offset)
+				  : chain_write_from_fd(chain, fd, wanted, (off_t)in->offset);
 	while (size < 0 && errno == EINTR);
+	if (size < 0 && fs->direct) {
+		if (errno == EOPNOTSUPP)
+			fs->descriptors[in->fh] |= MAY_WAIT;
+		return false;
+	}
 	if (size < 0) {
 		request_fail(fs, request, errno);
-		return;
+		return true;
 	}
 	fs->work += (uint32_t)size / WORK_BYTES;
 	request_end(fs, request, 0, (uint32_t)size);
+	return true;
 }
 
 /* Whether a write goes to the end of the file is said with each: the descriptor's own flag is never set, since a
@@ -337,24 +386,28 @@ static void answer_written(struct fs *fs, struct fs_request *request, uint32_t s
 	request_end(fs, request, 0, sizeof(out));
 }
 
-static void serve_write(struct fs *fs, struct fs_request *request, int fd)
+/* On a vCPU's thread: false when the write is to be postponed. */
+static bool serve_write(struct fs *fs, struct fs_request *request, int fd)
 {
 	const struct fuse_write_in *in = &request->arguments.write;
 	ssize_t size;
 
 	if (in->offset > INT64_MAX) {
 		request_fail(fs, request, EINVAL);
-		return;
+		return true;
 	}
+	if (fs->direct && in->size > DIRECT_BYTES)
+		return false;
 	do
 		size = write_chain(&request->chain, fd, in);
 	while (size < 0 && errno == EINTR);
 	if (size < 0) {
 		request_fail(fs, request, errno);
-		return;
+		return true;
 	}
 	fs->work += (uint32_t)size / WORK_BYTES;
 	answer_written(fs, request, (uint32_t)size);
+	return true;
 }
 
 /* --- from the ring to the file server --------------------------------------------------------------------------------
@@ -393,44 +446,71 @@ static bool fits_message(const struct fs_request *request)
 	       request->header.len <= FS_MESSAGE_MAX - sizeof(struct fs_message);
 }
 
-/* Done here or refused: true. Otherwise the file server is to be asked. */
-static bool serve_here(struct fs *fs, struct fs_request *request)
+enum outcome {
+	DONE, /* or refused */
+	ASK,  /* the file server */
+	POSTPONE,
+};
+
+static enum outcome serve_here(struct fs *fs, struct fs_request *request)
 {
 	int fd;
 
-	if (!take_header(request) || !take_arguments(request)) {
-		request_fail(fs, request, EINVAL);
-		return true;
-	}
 	switch (request->header.opcode) {
 	case FUSE_READ:
 		fd = descriptor_get(fs, request->arguments.read.fh, false);
 		if (fd < 0)
-			return false;
-		serve_read(fs, request, fd);
-		return true;
+			return ASK;
+		return serve_read(fs, request, fd) ? DONE : POSTPONE;
 	case FUSE_WRITE:
 		/* For O_SYNC the guest's kernel lets an FSYNC follow. */
 		fd = descriptor_get(fs, request->arguments.write.fh, true);
 		if (fd < 0)
-			return false;
-		serve_write(fs, request, fd);
-		return true;
+			return ASK;
+		return serve_write(fs, request, fd) ? DONE : POSTPONE;
 	case FUSE_RELEASE:
 		descriptor_close(fs, request->arguments.release.fh);
-		return false;
+		return ASK;
 	case FUSE_INIT:
 	case FUSE_DESTROY:
 		fs->mounted = request->header.opcode == FUSE_INIT;
 		/* The file server forgets all handles. */
 		descriptor_close_all(fs);
-		return false;
+		return ASK;
 	default:
 		if (fits_message(request))
-			return false;
+			return ASK;
 		request_fail(fs, request, E2BIG);
-		return true;
+		return DONE;
 	}
+}
+
+/* Does what there is to do about a request that is not in the list of free ones. */
+static void serve_request(struct fs *fs, struct fs_request *request)
+{
+	switch (serve_here(fs, request)) {
+	case DONE:
+		request_free(fs, request);
+		break;
+	case ASK:
+		request_send(fs, request);
+		break;
+	case POSTPONE:
+		request->state = REQUEST_POSTPONED;
+		fs->postponed = request;
+		break;
+	}
+}
+
+static bool serve_postponed(struct fs *fs)
+{
+	struct fs_request *request = fs->postponed;
+
+	if (fs->direct)
+		return false;
+	fs->postponed = NULL;
+	serve_request(fs, request);
+	return true;
 }
 
 /* Takes a chain from a queue and does what there is to do. False when there is none, or none can be taken now. */
@@ -439,20 +519,27 @@ static bool serve_one(struct fs *fs, uint8_t queue)
 	struct fs_request *request;
 	int popped;
 
-	if (fs->dead || !fs->base.active || fs->free_count == 0 || fs->unsent_count > 0)
+	if (fs->dead || !fs->base.active || fs->unsent_count > 0)
+		return false;
+	if (fs->postponed)
+		return serve_postponed(fs);
+	if (fs->free_count == 0)
 		return false;
 	request = &fs->requests[fs->free[fs->free_count - 1]];
 	popped = queue_pop(&fs->base.queues[queue], &request->chain);
-	if (popped < 0)
+	if (popped < 0 && !fs->direct)
 		virtio_device_failed(&fs->base, "fs: broken ring");
 	if (popped <= 0)
 		return false;
 	request->queue = queue;
 	request->done = 0;
-	if (serve_here(fs, request))
-		return true;
 	fs->free_count--;
-	request_send(fs, request);
+	if (take_header(request) && take_arguments(request)) {
+		serve_request(fs, request);
+	} else {
+		request_fail(fs, request, EINVAL);
+		request_free(fs, request);
+	}
 	return true;
 }
 
@@ -477,6 +564,31 @@ static void serve(struct fs *fs)
 	if (fs->work >= BATCH_MAX)
 		loop_timer_set(fs->base.loop, &fs->again, 1);
 	loop_watch(fs->base.loop, &fs->source, fs->unsent_count > 0 ? EPOLLIN | EPOLLOUT : EPOLLIN);
+}
+
+/* What the loop's thread has to see to: false. A broken ring is found broken there once more. */
+static bool is_served(const struct fs *fs)
+{
+	if (fs->postponed || fs->unsent_count > 0 || fs->work >= DIRECT_MAX)
+		return false;
+	for (unsigned queue = 0; queue < QUEUE_COUNT; queue++)
+		if (fs->base.queues[queue].broken)
+			return false;
+	return true;
+}
+
+static bool fs_notify_directly(struct virtio_device *device, unsigned queue)
+{
+	struct fs *fs = fs_of(device);
+
+	(void)queue;
+	fs->direct = true;
+	fs->work = 0;
+	while (fs->work < DIRECT_MAX && (serve_one(fs, QUEUE_HIGH_PRIORITY) || serve_one(fs, QUEUE_REQUESTS)))
+		fs->work++;
+	signal_guest(fs);
+	fs->direct = false;
+	return is_served(fs);
 }
 
 static void serve_again(struct loop_timer *timer)
@@ -728,6 +840,7 @@ static void fs_reset(struct virtio_device *device)
 	for (unsigned i = 0; i < REQUESTS_MAX; i++)
 		if (fs->requests[i].state != REQUEST_FREE)
 			request_free(fs, &fs->requests[i]);
+	fs->postponed = NULL;
 	descriptor_close_all(fs);
 	loop_timer_cancel(fs->base.loop, &fs->again);
 	memset(fs->pushed, 0, sizeof(fs->pushed));
@@ -775,6 +888,7 @@ static const struct virtio_device_operations operations = {
     .activate = fs_activate,
     .reset = fs_reset,
     .notify = fs_notify,
+    .notify_directly = fs_notify_directly,
     .free = fs_free,
     .quiesce = fs_quiesce,
 };

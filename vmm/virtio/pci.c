@@ -1,7 +1,9 @@
 /*
  * Theory of operation. The guest reaches the registers from its vCPU threads, with the loop's lock held; what concerns
  * the device's own work (start, reset, doorbells) runs on the loop's thread: a change of status is handed over by
- * loop_call, a doorbell comes through an eventfd, which KVM signals without waking any code of ours on the vCPU.
+ * loop_call, a doorbell comes through an eventfd, which KVM signals without waking any code of ours on the vCPU. Except
+ * where the device answers its doorbells directly (virtio-fs): then the write comes here, on the vCPU's thread, and the
+ * eventfd is only used when the lock is taken or something is left for the loop's thread.
  */
 #include "vmm/virtio/pci.h"
 
@@ -493,20 +495,56 @@ static uint64_t doorbell_address(const struct virtio_pci *transport, unsigned qu
 	return transport->doorbell_address + VIRTIO_PCI_NOTIFY_OFFSET + (uint64_t)queue * VIRTIO_PCI_NOTIFY_STEP;
 }
 
+static bool rings_directly(void *argument)
+{
+	struct doorbell *doorbell = argument;
+	struct virtio_device *device = doorbell->transport->device;
+
+	if (!device->active || !device->queues[doorbell->queue].ready)
+		return true;
+	return device->operations->notify_directly(device, doorbell->queue);
+}
+
+static bool is_direct(const struct virtio_pci *transport)
+{
+	return transport->device->operations->notify_directly && transport->function.bus->host.add_direct_doorbell;
+}
+
+static void remove_doorbell(struct virtio_pci *transport, unsigned queue)
+{
+	const struct pci_host *host = &transport->function.bus->host;
+	uint64_t address = doorbell_address(transport, queue);
+
+	if (is_direct(transport))
+		host->remove_direct_doorbell(host->owner, address);
+	else
+		host->remove_doorbell(host->owner, address, transport->doorbells[queue].source.fd);
+}
+
+static int add_doorbell(struct virtio_pci *transport, unsigned queue, struct error *err)
+{
+	const struct pci_host *host = &transport->function.bus->host;
+	struct doorbell *doorbell = &transport->doorbells[queue];
+	uint64_t address = doorbell_address(transport, queue);
+
+	if (is_direct(transport))
+		return host->add_direct_doorbell(host->owner, address, doorbell->source.fd, rings_directly, doorbell,
+						 err);
+	return host->add_doorbell(host->owner, address, doorbell->source.fd, err);
+}
+
 static void bar_moved(struct pci_function *function, unsigned bar, uint64_t address)
 {
 	struct virtio_pci *transport = of(function);
-	const struct pci_host *host = &function->bus->host;
 	struct error err;
 
 	if (bar != 0)
 		return;
 	for (unsigned i = 0; transport->doorbell_address != 0 && i < queue_count(transport); i++)
-		host->remove_doorbell(host->owner, doorbell_address(transport, i), transport->doorbells[i].source.fd);
+		remove_doorbell(transport, i);
 	transport->doorbell_address = address;
 	for (unsigned i = 0; i < queue_count(transport); i++)
-		if (host->add_doorbell(host->owner, doorbell_address(transport, i), transport->doorbells[i].source.fd,
-				       &err) < 0)
+		if (add_doorbell(transport, i, &err) < 0)
 			log_guest("%s: %s", transport->device->operations->name, err.message);
 }
 
