@@ -14,7 +14,7 @@ static const struct filter_rule rules[] = {
     /* requests and answers, the log */
     ALLOWED(recvmsg), ALLOWED(recvfrom), ALLOWED(sendmsg), ALLOWED(write),
     /* waiting; the control socket's connections */
-    ALLOWED(poll), ALLOWED(accept4),
+    ALLOWED(poll), ALLOWED(accept4), ALLOWED(futex),
     /* names */
     ALLOWED(openat), ALLOWED(close), ALLOWED(statx), ALLOWED(readlink), ALLOWED(readlinkat), ALLOWED(symlinkat),
     ALLOWED(mknodat), ALLOWED(mkdirat), ALLOWED(unlinkat), ALLOWED(renameat), ALLOWED(renameat2), ALLOWED(linkat),

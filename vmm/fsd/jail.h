@@ -28,5 +28,5 @@ int jail_enter_self(struct error *err);
 /* Namespaces, root and privilege. */
 int jail_enter(struct error *err);
 
-/* The filter. A forbidden system call ends the process with SIGSYS. */
+/* The filter, of the calling thread. A forbidden system call ends the process with SIGSYS. */
 int jail_filter(struct error *err);

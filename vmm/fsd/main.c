@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,6 +50,17 @@ struct options {
 static struct options options = {.socket = -1, .log = STDERR_FILENO, .control = -1};
 static struct server server;
 static struct control control;
+
+/*
+ * The control socket has a thread of its own, so that a request of the guest is waited for in recv itself: asking poll
+ * about two sockets before each cost as much as carrying the request out. The lock is held around all work on the
+ * server, up to and including the answer that is sent: what a control operation tells the VMM about a handle must not
+ * overtake the answer that gave it the handle.
+ */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_barrier_t started;
+static struct error filter_error;
+static bool filter_failed;
 
 /* Larger than any request, and aligned as server_handle wants them. */
 static _Alignas(16) uint8_t request_buffer[FS_MESSAGE_MAX];
@@ -192,6 +204,49 @@ static void tell_vmm(struct server *of, uint32_t handle, uint32_t flag)
 	send_with_fds(options.socket, &message, sizeof(message), NULL, 0, 0);
 }
 
+static void *serve_control(void *argument)
+{
+	struct pollfd polled[CONTROL_POLLED_MAX];
+
+	(void)argument;
+	filter_failed = jail_filter(&filter_error) < 0;
+	pthread_barrier_wait(&started);
+	for (;;) {
+		unsigned n = control_poll(&control, polled);
+
+		if (poll(polled, n, -1) < 0)
+			continue;
+		pthread_mutex_lock(&lock);
+		control_serve(&control, polled, n);
+		pthread_mutex_unlock(&lock);
+	}
+	return NULL;
+}
+
+#define CONTROL_STACK_SIZE (128u << 10)
+
+/* Returns when the thread has its filter. */
+static int start_control(struct error *err)
+{
+	pthread_attr_t attributes;
+	pthread_t thread;
+
+	if (options.control < 0)
+		return 0;
+	pthread_barrier_init(&started, NULL, 2);
+	pthread_attr_init(&attributes);
+	pthread_attr_setstacksize(&attributes, CONTROL_STACK_SIZE);
+	errno = pthread_create(&thread, &attributes, serve_control, NULL);
+	pthread_attr_destroy(&attributes);
+	if (errno != 0)
+		return error_set_errno(err, "start the thread of the control socket");
+	pthread_barrier_wait(&started);
+	if (!filter_failed)
+		return 0;
+	*err = filter_error;
+	return -1;
+}
+
 static int set_up(struct error *err)
 {
 	uint32_t descriptors;
@@ -211,9 +266,11 @@ static int set_up(struct error *err)
 		return -1;
 	server.revoke = tell_vmm;
 	control_init(&control, &server, options.control);
-	if (jail_enter(err) < 0 || jail_filter(err) < 0)
+	if (jail_enter(err) < 0)
 		return error_prefix(err, "jail");
-	return 0;
+	if (start_control(err) < 0)
+		return -1;
+	return jail_filter(err) < 0 ? error_prefix(err, "jail") : 0;
 }
 
 /* Returns false when the socket has closed. */
@@ -231,45 +288,48 @@ static bool answer(const void *data, size_t size, int descriptor)
 }
 
 /* Returns false when the VMM has gone. */
-static bool serve_request(int *status)
+static bool carry_out(size_t received)
 {
 	const struct fs_message *message = (const void *)request_buffer;
 	struct fs_message *reply = (void *)answer_buffer;
-	ssize_t received = recv(options.socket, request_buffer, sizeof(request_buffer), MSG_DONTWAIT);
 	int descriptor;
-	size_t size;
+	size_t size = server_handle(&server, message + 1, received - sizeof(*message), answer_buffer, &descriptor);
 
-	if (received < 0 && (errno == EINTR || errno == EAGAIN))
-		return true;
-	if (received <= 0)
-		return false;
-	if ((size_t)received < sizeof(*message)) {
-		log_line("a message of %zd bytes is too short", received);
-		*status = 1;
-		return false;
-	}
-	size = server_handle(&server, message + 1, (size_t)received - sizeof(*message), answer_buffer, &descriptor);
 	if (size == 0)
 		return true;
 	reply->tag = message->tag;
 	return answer(answer_buffer, size, descriptor);
 }
 
+/* Waits for one request. Returns false when the VMM has gone. */
+static bool serve_request(int *status)
+{
+	ssize_t received = recv(options.socket, request_buffer, sizeof(request_buffer), 0);
+	bool going_on;
+
+	if (received < 0 && (errno == EINTR || errno == EAGAIN))
+		return true;
+	if (received <= 0)
+		return false;
+	if ((size_t)received < sizeof(struct fs_message)) {
+		log_line("a message of %zd bytes is too short", received);
+		*status = 1;
+		return false;
+	}
+	pthread_mutex_lock(&lock);
+	going_on = carry_out((size_t)received);
+	pthread_mutex_unlock(&lock);
+	return going_on;
+}
+
 /* One request after the other until the VMM has gone. Returns the exit status. */
 static int serve(void)
 {
-	struct pollfd polled[1 + CONTROL_POLLED_MAX] = {{.fd = options.socket, .events = POLLIN}};
 	int status = 0;
 
-	for (;;) {
-		unsigned n = control_poll(&control, polled + 1);
-
-		if (poll(polled, 1 + n, -1) < 0 && errno != EINTR)
-			return 1;
-		if (polled[0].revents && !serve_request(&status))
-			return status;
-		control_serve(&control, polled + 1, n);
-	}
+	while (serve_request(&status))
+		;
+	return status;
 }
 
 int main(int argc, char **argv)
