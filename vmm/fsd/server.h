@@ -11,8 +11,8 @@
  * The current directory of the process is /proc/self/fd (jail.c): a descriptor's number is then the path to what it
  * refers to, for the system calls that take no O_PATH descriptor. No name from the guest is ever resolved there.
  *
- * One thread, one request at a time. Nothing that the guest sends may block for longer than the host's file system
- * needs.
+ * One request at a time, on the main thread; the control socket's thread (main.c) takes its turn in between. Nothing
+ * that the guest sends may block for longer than the host's file system needs.
  */
 #pragma once
 
@@ -56,7 +56,8 @@ struct server {
 	unsigned exports_end; /* places from here on have never been used */
 	unsigned export_count;
 	struct directory_buffer directory;
-	bool submounts; /* negotiated */
+	bool submounts;	  /* negotiated */
+	bool expects_new; /* the last name that was looked up was new to the guest */
 	/* Tells the VMM what it may no longer do with a handle: FS_WRITES_TO_SERVER or FS_CLOSED. */
 	void (*revoke)(struct server *server, uint32_t handle, uint32_t flag);
 	void *owner;
