@@ -17,6 +17,7 @@
 #include "vmm/state.h"
 
 #define PAGE 4096u
+#define LARGE_PAGE (2ull << 20)
 #define MEMORY (8u << 20)
 
 /* --- the frame -----------------------------------------------------------------------------------------------------
@@ -186,7 +187,8 @@ static void test_memory(void **unused)
 	put_page(memory, 5, 2);
 	put_page(memory, 100, 3);
 	put_page(memory, MEMORY / PAGE - 1, 4);
-	check_memory(memory, 3, (6 + 1 + 1 + 1) * PAGE);
+	/* Each at an offset in step with its address, the last page at the end of 2 MiB. */
+	check_memory(memory, 3, LARGE_PAGE + PAGE);
 	assert_int_equal(get_page(memory, 100), 3);
 	guest_memory_free(memory);
 }
@@ -231,18 +233,19 @@ static void test_not_empty(void **unused)
 static void test_image_check(void **unused)
 {
 	struct guest_memory *memory = guest_memory_new(MEMORY, NULL);
-	static const struct memory_image good = {.count = 2, .extents = {{0, PAGE, 0}, {3 * PAGE, 2 * PAGE, PAGE}}};
+	static const struct memory_image good = {.count = 2, .extents = {{0, PAGE, 0}, {3 * PAGE, 2 * PAGE, 3 * PAGE}}};
 	static const struct memory_extent bad[] = {
-	    {0, PAGE, PAGE},			     /* over the first */
-	    {3 * PAGE, 2 * PAGE, 2 * PAGE},	     /* not behind it in the file */
-	    {3 * PAGE, 2 * PAGE, 0},		     /* the same bytes again */
-	    {3 * PAGE + 1, PAGE, PAGE},		     /* not whole pages */
-	    {3 * PAGE, PAGE + 1, PAGE},		     /* the same */
-	    {3 * PAGE, 0, PAGE},		     /* nothing */
-	    {MEMORY, PAGE, PAGE},		     /* not RAM */
-	    {MEMORY - PAGE, 2 * PAGE, PAGE},	     /* half of it */
-	    {3 * PAGE, UINT64_MAX - PAGE + 1, PAGE}, /* around the end of numbers */
-	    {UINT64_MAX - PAGE + 1, 2 * PAGE, PAGE}, /* the same */
+	    {0, PAGE, LARGE_PAGE},				  /* over the first */
+	    {3 * PAGE, 2 * PAGE, 4 * PAGE},			  /* not in step with the address */
+	    {3 * PAGE, 2 * PAGE, 3 * PAGE + LARGE_PAGE},	  /* further behind than need be */
+	    {3 * PAGE, 2 * PAGE, 0},				  /* the same bytes again */
+	    {3 * PAGE + 1, PAGE, 3 * PAGE + 1},			  /* not whole pages */
+	    {3 * PAGE, PAGE + 1, 3 * PAGE},			  /* the same */
+	    {3 * PAGE, 0, 3 * PAGE},				  /* nothing */
+	    {MEMORY, PAGE, LARGE_PAGE},				  /* not RAM */
+	    {MEMORY - PAGE, 2 * PAGE, LARGE_PAGE - PAGE},	  /* half of it */
+	    {3 * PAGE, UINT64_MAX - PAGE + 1, 3 * PAGE},	  /* around the end of numbers */
+	    {UINT64_MAX - PAGE + 1, 2 * PAGE, LARGE_PAGE - PAGE}, /* the same */
 	};
 
 	(void)unused;
@@ -283,13 +286,13 @@ static void test_file_check(void **unused)
 	assert_int_equal(fcntl(other_fd, F_ADD_SEALS, seals), 0);
 	expect_not_mapped(&image, other_fd, "another state");
 	assert_int_equal(fchmod(fd, 0400), 0);
-	assert_int_equal(ftruncate(fd, 2 * PAGE - 1), 0);
+	assert_int_equal(ftruncate(fd, 3 * PAGE - 1), 0);
 	expect_not_mapped(&image, fd, "bytes, not");
-	assert_int_equal(ftruncate(fd, 2 * PAGE + 1), 0);
+	assert_int_equal(ftruncate(fd, 3 * PAGE + 1), 0);
 	expect_not_mapped(&image, fd, "bytes, not");
 	assert_int_equal(ftruncate(fd, 0), 0);
 	expect_not_mapped(&image, fd, "bytes, not");
-	assert_int_equal(ftruncate(fd, 2 * PAGE), 0);
+	assert_int_equal(ftruncate(fd, 3 * PAGE), 0);
 	expect_not_mapped(&image, fd, "another state");
 	assert_int_equal(memory_image_map(memory, &other, other_fd, NULL), 0);
 	close(fd);
