@@ -9,6 +9,10 @@ programs=${HULL_TEST_RUNTIME_TOOLS:?}
 # --- exceptions ---------------------------------------------------------------------------------------------------------
 # PROGRAM|FINDING|REASON: what hull fails where runc or crun passes, and cannot be otherwise. FINDING is a pattern.
 exceptions=(
+	# They look at the namespaces of state's pid, which is hull-vmm (vmm/jail.c): the container's own are in the guest.
+	"linux_ns_itype|inherit namespace @(cgroup|ipc|mnt|net|uts) without type|hull-vmm is jailed in namespaces of its own, whatever the container has"
+	"linux_ns_nopath|create namespace @(pid|user) without path|hull-vmm stays in those of its caller, who watches its pid"
+	"linux_ns_path|set * namespace by path|a process of the guest cannot be in a namespace of the host"
 )
 
 # --- the place where they run -----------------------------------------------------------------------------------------
