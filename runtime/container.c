@@ -240,6 +240,18 @@ enum container_status container_status(const struct container *container)
 	return state->stage == STATE_CREATED ? CONTAINER_CREATED : CONTAINER_RUNNING;
 }
 
+enum container_status container_settled_status(struct container *container, int timeout_ms)
+{
+	enum container_status status = container_status(container);
+	struct error err;
+
+	/* Whoever makes it holds the lock until it is made. */
+	if (status != CONTAINER_CREATING || container_lock(container, timeout_ms, &err) < 0)
+		return status;
+	flock(container->folder, LOCK_UN);
+	return container_status(container);
+}
+
 const char *container_status_name(enum container_status status)
 {
 	static const char *const names[] = {

@@ -61,6 +61,9 @@ int container_save(struct container *container, struct error *err);
 
 /* The truth of this moment: what the state says, and which processes live. */
 enum container_status container_status(const struct container *container);
+/* The same once the creation that may be under way has ended, for which it waits at most timeout_ms: a process that
+ * `hull run` has started may have been heard of before that is recorded. Reads the state again. */
+enum container_status container_settled_status(struct container *container, int timeout_ms);
 const char *container_status_name(enum container_status status);
 
 /* Ends what is left of the container's processes, takes it out of the sandbox that it has joined, and of a creation

@@ -34,6 +34,8 @@
 /* What engines take for "it was not the process that failed". */
 #define STATUS_FAILED 255
 
+#define CREATION_TIMEOUT_MS 10000
+
 struct exec_options {
 	const char *console_socket, *cwd, *user, *process, *pid_file, *process_label, *apparmor, *cgroup;
 	struct flag_list env, groups, capabilities;
@@ -98,9 +100,9 @@ static void call_release(struct call *call)
 	cleanup_close_fd(&call->signals);
 }
 
-static int check_status(const struct container *container, bool ignore_paused, struct error *err)
+static int check_status(struct container *container, bool ignore_paused, struct error *err)
 {
-	switch (container_status(container)) {
+	switch (container_settled_status(container, CREATION_TIMEOUT_MS)) {
 	case CONTAINER_PAUSED:
 		if (ignore_paused)
 			return 0;

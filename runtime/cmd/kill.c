@@ -21,6 +21,7 @@
 #define KILL_TIMEOUT_SECONDS 2
 #define POLL_MS 20
 #define END_TIMEOUT_MS 10000
+#define CREATION_TIMEOUT_MS 10000
 
 struct kill_options {
 	bool all, regex;
@@ -103,7 +104,7 @@ static int signal_one(const char *id, void *context, struct error *err)
 	signal = signal_parse(invocation->argc > 1 ? invocation->argv[1] : "TERM", err);
 	if (signal < 0)
 		return -1;
-	status = container_status(&container);
+	status = container_settled_status(&container, CREATION_TIMEOUT_MS);
 	if (status == CONTAINER_STOPPED && options->all)
 		return 0;
 	if (status != CONTAINER_CREATED && status != CONTAINER_RUNNING && status != CONTAINER_PAUSED)

@@ -20,6 +20,7 @@ is_killed() { # DESCRIPTION ROOTFS ARG...: while it waits
 	pid=$!
 	wait_for test -s "$work/out"
 	check "$description" "$hull" kill status KILL
+	wait_for has_ended "$pid" || kill -KILL "$pid"
 	wait "$pid"
 	same "$description: exit status" 137 $?
 }
