@@ -21,7 +21,7 @@ if [ ! -d "$programs" ]; then
 	work=$(mktemp -d "$cache/fixtures/work.XXXXXX")
 	trap 'rm -rf "$work"' EXIT
 	echo "runtime_tools: building the validation programs of runtime-tools (about a minute)" >&2
-	export GOPATH=$work/go GOCACHE=$work/cache GOFLAGS=-modcacherw GOTOOLCHAIN=local CGO_ENABLED=0
+	export GOPATH=$work/go GOCACHE=$work/cache GOFLAGS="-modcacherw -buildvcs=false" GOTOOLCHAIN=local CGO_ENABLED=0
 	unset GOROOT
 	answer=$("$go" mod download -json "$module") || {
 		echo "runtime_tools: $module: $(jq -r '.Error // "it cannot be downloaded"' <<<"$answer")" >&2
