@@ -11,7 +11,6 @@ auto=("$hull" --config "$work/auto.json")
 names() { "$hull" template list | awk 'NR > 1 { print $1 }'; }
 size_of() { "$hull" template list | awk -v name="$1" '$1 == name { print $2, $3 }'; }
 made() { [ "$(names | wc -l)" = "${1:-1}" ] && ! pgrep -x hull-template; }
-forked() { [ "$(grep -c "$work/b" <<<"$1")" = 0 ]; }
 bundle "$work/b" "$work/rootfs" sh -c 'cat /proc/sys/kernel/random/boot_id; head -c 16 /dev/urandom | md5sum; date +%s; cat /proc/uptime'
 run() { # [FLAG...]: what the container says in $out, what hull says in $log
 	out=$("$hull" --log "$work/log" "$@" run -b "$work/b" fork 2>"$work/err" </dev/null)
