@@ -38,7 +38,6 @@ core=(
 	"jail 900"
 	"template 1500"
 	"boot@cold 900"
-	"lifecycle@cold 1800"
 )
 long=(
 	"snapshot 1500"
