@@ -3,11 +3,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/agent_protocol.h"
@@ -313,23 +315,39 @@ static void improve_error(struct launch *launch, struct error *err)
 	failure_explain(launch->result, launch->log, status, err);
 }
 
-/* Whether a machine that was forked has ended before anything of the container was begun. */
-static bool boots_instead(const struct materials *materials, struct launch *launch, struct error *err)
+/* Whether the machine has ended, and in a way that a template can be the reason of: its VMM did not take it, or its
+ * memory went away under it, or its guest did not come to itself. Not what would happen to one that boots as well. */
+static bool template_failed(const struct launch *launch)
 {
 	struct pollfd vmm = {.fd = launch->machine.vmm.pidfd, .events = POLLIN};
+	siginfo_t end = {0};
+	struct result result;
 
+	if (launch->machine.vmm.pid <= 0 || poll(&vmm, 1, LAST_WORDS_MS) != 1)
+		return false;
+	result_read(launch->result, &result);
+	if (result.kind == RESULT_FAILED)
+		return strncmp(result.text, "restore", strlen("restore")) == 0;
+	if (result.kind == RESULT_NONE && waitid(P_PIDFD, (id_t)vmm.fd, &end, WEXITED | WNOWAIT | WNOHANG) == 0)
+		return end.si_code != CLD_EXITED && end.si_status == SIGBUS;
+	return result.kind == RESULT_PANIC;
+}
+
+/* Whether a machine that was forked has ended for that reason before anything of the container was begun. */
+static bool boots_instead(const struct materials *materials, struct launch *launch, struct error *err)
+{
 	if (materials->template.state < 0 || launch->hooks_began)
 		return false;
 	if (launch->watch.event != WATCH_VMM_ENDED && launch->watch.event != WATCH_FSD_ENDED &&
 	    launch->watch.event != WATCH_FAILURE)
 		return false;
-	if (poll(&vmm, 1, LAST_WORDS_MS) != 1)
+	if (!template_failed(launch))
 		return false;
 	improve_error(launch, err);
 	return true;
 }
 
-/* The template is of no use, for whatever reason: it goes, and another one is made. */
+/* The template is of no use: it goes, and where that is wanted another one is made. */
 static int boot_container(const struct launch_options *options, struct materials *materials, struct launch *launch,
 			  struct error *err)
 {
