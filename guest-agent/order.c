@@ -23,9 +23,9 @@ static int parse_seed(const json_t *value, struct order *order, struct error *er
 	order->has_seed = value != NULL;
 	if (!value)
 		return 0;
-	if (!digits || strlen(digits) != 2 * RANDOM_SEED_SIZE || strspn(digits, "0123456789abcdef") != strlen(digits))
-		return error_set(err, EINVAL, "create: seed must be %d hexadecimal digits", 2 * RANDOM_SEED_SIZE);
-	for (size_t i = 0; i < RANDOM_SEED_SIZE; i++)
+	if (!digits || strlen(digits) != 2 * AGENT_SEED_SIZE || strspn(digits, "0123456789abcdef") != strlen(digits))
+		return error_set(err, EINVAL, "create: seed must be %d hexadecimal digits", 2 * AGENT_SEED_SIZE);
+	for (size_t i = 0; i < AGENT_SEED_SIZE; i++)
 		sscanf(digits + 2 * i, "%2hhx", &order->seed[i]);
 	return 0;
 }

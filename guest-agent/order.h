@@ -43,7 +43,7 @@ struct order {
 	int64_t time;		/* create: the host's clock, nanoseconds since 1970; 0: not given */
 	bool trace;		/* create */
 	bool has_seed;		/* create */
-	unsigned char seed[RANDOM_SEED_SIZE];
+	unsigned char seed[AGENT_SEED_SIZE];
 	int signal;		    /* kill */
 	struct resources resources; /* update; owned by the order */
 	uint64_t known;		    /* events, kernel-log: what the host has heard of already */

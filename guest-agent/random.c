@@ -22,17 +22,17 @@ int random_open(struct error *err)
 	return device < 0 ? error_set_errno(err, "open " DEVICE) : 0;
 }
 
-int random_seed(const unsigned char seed[RANDOM_SEED_SIZE], struct error *err)
+int random_seed(const unsigned char seed[AGENT_SEED_SIZE], struct error *err)
 {
 	/* A struct rand_pool_info with its bytes. */
 	struct {
 		int entropy_count; /* bits */
 		int size;
-		unsigned char bytes[RANDOM_SEED_SIZE];
-	} pool = {.entropy_count = RANDOM_SEED_SIZE * 8, .size = RANDOM_SEED_SIZE};
+		unsigned char bytes[AGENT_SEED_SIZE];
+	} pool = {.entropy_count = AGENT_SEED_SIZE * 8, .size = AGENT_SEED_SIZE};
 	int result = 0;
 
-	memcpy(pool.bytes, seed, RANDOM_SEED_SIZE);
+	memcpy(pool.bytes, seed, AGENT_SEED_SIZE);
 	if (ioctl(device, RNDADDENTROPY, &pool) < 0 || ioctl(device, RNDRESEEDCRNG) < 0)
 		result = error_set_errno(err, "seed the random generator");
 	explicit_bzero(&pool, sizeof(pool));

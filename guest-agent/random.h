@@ -4,12 +4,11 @@
  */
 #pragma once
 
+#include "common/agent_protocol.h"
 #include "common/error.h"
-
-#define RANDOM_SEED_SIZE 32 /* bytes */
 
 /* At boot: keeps what random_seed needs. */
 int random_open(struct error *err);
 
 /* Mixes them in, counts them as random, and has every generator of the kernel begin anew with them. */
-int random_seed(const unsigned char seed[RANDOM_SEED_SIZE], struct error *err);
+int random_seed(const unsigned char seed[AGENT_SEED_SIZE], struct error *err);

@@ -7,6 +7,8 @@
 #include <sys/statvfs.h>
 #include <time.h>
 
+#include "common/agent_protocol.h"
+
 const char *const shared_kind_names[SHARED_KINDS] = {
     [SHARED_PID] = "pid",	[SHARED_NETWORK] = "network", [SHARED_IPC] = "ipc",  [SHARED_UTS] = "uts",
     [SHARED_CGROUP] = "cgroup", [SHARED_USER] = "user",	      [SHARED_TIME] = "time"};
@@ -139,7 +141,7 @@ static void write_bundle(FILE *out, const char *path)
 /* Without random bytes at hand the guest has what it gathered itself: the order is not worth less for it. */
 static void write_seed(FILE *out)
 {
-	unsigned char seed[32];
+	unsigned char seed[AGENT_SEED_SIZE];
 
 	if (getrandom(seed, sizeof(seed), 0) != sizeof(seed))
 		return;

@@ -335,9 +335,9 @@ static void test_seed(void **state)
 	(void)state;
 	order_parse(json, &order, &err); /* the rest of it is missing */
 	assert_true(order.has_seed);
-	for (unsigned i = 0; i < RANDOM_SEED_SIZE - 1; i++)
+	for (unsigned i = 0; i < AGENT_SEED_SIZE - 1; i++)
 		assert_int_equal(order.seed[i], i);
-	assert_int_equal(order.seed[RANDOM_SEED_SIZE - 1], 0xff);
+	assert_int_equal(order.seed[AGENT_SEED_SIZE - 1], 0xff);
 	order_clear(&order);
 	json_decref(json);
 }
