@@ -33,6 +33,17 @@ int socket_connect_in(int folder, const char *name, const char *whom, struct err
 	return take_fd(&fd);
 }
 
+int socket_listen_in(int folder, const char *name, struct error *err)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	cleanup_close int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", folder, name);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 128) < 0)
+		return error_set_errno(err, "make the socket `%s`", name);
+	return take_fd(&fd);
+}
+
 int vmm_control_connect(int folder, const char *name, struct error *err)
 {
 	return socket_connect_in(folder, name, "the virtual machine", err);

@@ -17,6 +17,9 @@ int vmm_control_connect(int folder, const char *name, struct error *err);
 /* The same for any SOCK_SEQPACKET socket there; whom names the listener in messages. */
 int socket_connect_in(int folder, const char *name, const char *whom, struct error *err);
 
+/* Makes a SOCK_SEQPACKET socket there that listens. Returns a descriptor or -1. */
+int socket_listen_in(int folder, const char *name, struct error *err);
+
 /* Asks the VMM for its VMM_STATUS_* bits. */
 int vmm_control_status(int control, struct watch *watch, uint32_t *status, struct error *err);
 

@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -79,22 +77,6 @@ static int copy_to_state(const struct launch_options *options, const struct mate
 	return process_identify(getpid(), &state->creator, err);
 }
 
-static int make_socket(int folder, const char *name, int *listener, struct error *err)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	cleanup_close int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-
-	if (fd < 0)
-		return error_set_errno(err, "make the %s socket", name);
-	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", folder, name);
-	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-		return error_set_errno(err, "bind the %s socket", name);
-	if (listen(fd, 128) < 0)
-		return error_set_errno(err, "listen on the %s socket", name);
-	*listener = take_fd(&fd);
-	return 0;
-}
-
 static int make_file(int folder, const char *name, int *file, struct error *err)
 {
 	*file = openat(folder, name, O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
@@ -110,10 +92,12 @@ static int fill_folder(const struct launch_options *options, struct materials *m
 	container->has_state = true;
 	if (result < 0 || container_save(container, err) < 0)
 		return -1;
-	if (!materials->sandbox &&
-	    (make_socket(container->folder, CONTAINER_CONTROL_SOCKET, &materials->control, err) < 0 ||
-	     make_socket(container->folder, CONTAINER_FSD_SOCKET, &materials->fsd_control, err) < 0))
-		return -1;
+	if (!materials->sandbox) {
+		materials->control = socket_listen_in(container->folder, CONTAINER_CONTROL_SOCKET, err);
+		materials->fsd_control = socket_listen_in(container->folder, CONTAINER_FSD_SOCKET, err);
+		if (materials->control < 0 || materials->fsd_control < 0)
+			return -1;
+	}
 	if (make_file(container->folder, CONTAINER_RESULT_FILE, &launch->result, err) < 0)
 		return -1;
 	if (materials->keeps_console &&
@@ -266,8 +250,7 @@ static int start_in_guest(struct launch *launch, struct error *err)
 	if (agent_start(launch->agent, &launch->watch, launch->container.id, err) == 0)
 		return 0;
 	/* The file server ends as soon as the machine lets go of it, which may be seen first. */
-	if (launch->watch.event != WATCH_VMM_ENDED && launch->watch.event != WATCH_FSD_ENDED &&
-	    launch->watch.event != WATCH_FAILURE)
+	if (!watch_lost_machine(&launch->watch))
 		return -1;
 	return machine_has_exited(launch->machine.vmm.pidfd, launch->result) ? 0 : -1;
 }
@@ -299,8 +282,7 @@ static void improve_error(struct launch *launch, struct error *err)
 	struct pollfd fsd = {.fd = launch->machine.fsd.pidfd, .events = POLLIN};
 	int status;
 
-	if (launch->watch.event != WATCH_VMM_ENDED && launch->watch.event != WATCH_FSD_ENDED &&
-	    launch->watch.event != WATCH_FAILURE)
+	if (!watch_lost_machine(&launch->watch))
 		return;
 	if (launch->container.state.sandbox) {
 		failure_explain_sandbox(&launch->container, err);
@@ -338,8 +320,7 @@ static bool boots_instead(const struct materials *materials, struct launch *laun
 {
 	if (materials->template.state < 0 || launch->hooks_began)
 		return false;
-	if (launch->watch.event != WATCH_VMM_ENDED && launch->watch.event != WATCH_FSD_ENDED &&
-	    launch->watch.event != WATCH_FAILURE)
+	if (!watch_lost_machine(&launch->watch))
 		return false;
 	if (!template_failed(launch))
 		return false;

@@ -14,9 +14,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -324,17 +322,6 @@ int template_remove(const char *name, struct error *err)
 
 /* --- making one -------------------------------------------------------------------------------------------------- */
 
-static int make_control_socket(int folder, struct error *err)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	cleanup_close int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-
-	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/" CONTROL_SOCKET, folder);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 1) < 0)
-		return error_set_errno(err, "make the control socket");
-	return take_fd(&fd);
-}
-
 /* A file server that serves nothing stands behind the device that machines with a container have. */
 static int start(struct bare_machine *bare, int folder, struct machine_plan *plan, struct error *err)
 {
@@ -342,7 +329,7 @@ static int start(struct bare_machine *bare, int folder, struct machine_plan *pla
 
 	plan->exports = &nothing;
 	plan->fsd_control = -1;
-	bare->control = make_control_socket(folder, err);
+	bare->control = socket_listen_in(folder, CONTROL_SOCKET, err);
 	return bare->control < 0 ? -1 : bare_machine_start(bare, plan, WATCH_START_TIMEOUT, err);
 }
 

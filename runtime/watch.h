@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -35,6 +36,12 @@ struct watch {
 };
 
 #define WATCH_NONE ((struct watch){.vmm = -1, .fsd = -1, .signals = -1})
+
+/* A wait ended since the machine did, or what spoke for it stopped speaking: its log has the reason. */
+static inline bool watch_lost_machine(const struct watch *watch)
+{
+	return watch->event == WATCH_VMM_ENDED || watch->event == WATCH_FSD_ENDED || watch->event == WATCH_FAILURE;
+}
 
 /* Sets the deadline that many seconds from now. */
 void watch_set_timeout(struct watch *watch, unsigned seconds);
