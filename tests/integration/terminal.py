@@ -120,9 +120,14 @@ class Person(Screen):
         return not termios.tcgetattr(self.fd)[3] & termios.ICANON
 
 
+# A prompt of the container's shell. It may ask where the cursor is, and needs no answer; when the window's size comes to
+# it only then, it shows the prompt once more.
+PROMPT = rb"[#$] (\x1b\[6n)?(\r[^\r\n]*[#$] \x1b\[J)*$"
+
+
 def shell(person):
-    """At a prompt of the container's shell, with echo. It may ask where the cursor is, and needs no answer."""
-    person.expect(rb"[#$] (\x1b\[6n)?$")
+    """At a prompt, with echo."""
+    person.expect(PROMPT)
 
 
 def ask(person, command, pattern):
@@ -135,7 +140,7 @@ def ask(person, command, pattern):
 def enter(person):
     """What is shown from here to the next prompt."""
     person.type("\n")
-    return person.expect(rb"^(.*)[#$] (\x1b\[6n)?$").group(1)
+    return person.expect(rb"^(.*?)" + PROMPT).group(1)
 
 
 def size_becomes(screen, size):
