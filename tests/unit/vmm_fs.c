@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -30,6 +31,7 @@
 struct world {
 	struct driver driver;
 	int server; /* the file server's end */
+	int socket; /* the device's */
 	unsigned ends;
 	uint64_t in, out; /* guest memory */
 	_Alignas(16) uint8_t message[FS_MESSAGE_MAX];
@@ -50,6 +52,7 @@ static int set_up(void **state)
 	int pair[2];
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	world->socket = pair[0];
 	world->server = pair[1];
 	driver_init(&world->driver);
 	world->driver.direct = direct;
@@ -784,10 +787,171 @@ static void test_no_room_for_descriptor(void **state)
 	close(file);
 }
 
+/* --- a vCPU waits for the answer ------------------------------------------------------------------------------------
+ */
+
+/* A file server that takes one request and sends these packets. */
+struct prompt_server {
+	pthread_t thread;
+	int socket;
+	unsigned count;
+	struct packet {
+		bool nonsense, closes;
+		uint32_t flags, handle;
+		int fd; /* -1: none */
+		uint32_t size;
+		union {
+			struct fuse_entry_out entry;
+			struct fuse_open_out open;
+		} payload;
+		int error;
+	} packets[2];
+};
+
+static void send_packet(const struct prompt_server *server, const struct fs_message *request,
+			const struct packet *packet)
+{
+	struct {
+		struct fs_message message;
+		struct fuse_out_header out;
+		uint8_t payload[sizeof(packet->payload)];
+	} answer = {.message = {.tag = request->tag, .flags = packet->flags, .handle = packet->handle},
+		    .out = {.len = (uint32_t)sizeof(answer.out) + packet->size, .error = -packet->error}};
+	size_t size = sizeof(answer.message);
+
+	if (packet->nonsense)
+		size -= 1;
+	else if (!packet->closes)
+		size += answer.out.len;
+	memcpy(answer.payload, &packet->payload, packet->size);
+	send_with_fds(server->socket, &answer, size, &packet->fd, packet->fd >= 0, 0);
+}
+
+static void *answer_one(void *argument)
+{
+	const struct prompt_server *server = argument;
+	_Alignas(16) uint8_t request[4096];
+
+	if (recv(server->socket, request, sizeof(request), 0) < (ssize_t)sizeof(struct fs_message))
+		return NULL;
+	for (unsigned i = 0; i < server->count; i++)
+		send_packet(server, (const void *)request, &server->packets[i]);
+	if (server->count == 0)
+		shutdown(server->socket, SHUT_RDWR);
+	return NULL;
+}
+
+/* Only the thread of the vCPU has a hand in it, with more patience than in earnest: the machine of the tests may be
+ * slow. Returns the head. */
+static int ask_prompt_server(struct world *world, struct prompt_server *server, uint32_t opcode, const void *body,
+			     size_t size)
+{
+	const struct timeval patience = {.tv_sec = 60};
+	int head;
+
+	assert_int_equal(setsockopt(world->socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
+	server->socket = world->server;
+	world->driver.late = true;
+	assert_int_equal(pthread_create(&server->thread, NULL, answer_one, server), 0);
+	head = ask(world, opcode, body, size, 4096);
+	pthread_join(server->thread, NULL);
+	return head;
+}
+
+static void test_awaited(void **state)
+{
+	struct prompt_server server = {.count = 1, .packets = {{.error = ENOENT, .fd = -1}}};
+	struct world *world = *state;
+
+	for (int i = 0; i < 100; i++)
+		expect_answer(world, REQUESTS, ask_prompt_server(world, &server, FUSE_LOOKUP, "name", 5), ENOENT, 0);
+}
+
+/* Opens handle 5. */
+static void open_promptly(struct world *world, int file)
+{
+	struct fuse_open_in in = {0};
+	struct prompt_server server = {
+	    .count = 1,
+	    .packets = {{.flags = FS_HAS_DESCRIPTOR, .handle = 5, .fd = file, .size = sizeof(struct fuse_open_out)}}};
+	int head = ask_prompt_server(world, &server, FUSE_OPEN, &in, sizeof(in));
+
+	expect_answer(world, REQUESTS, head, 0, sizeof(struct fuse_open_out));
+}
+
+static void test_awaited_descriptor(void **state)
+{
+	struct world *world = *state;
+	int file = new_file("content"), head;
+
+	open_promptly(world, file);
+	head = ask(world, FUSE_READ, &(struct fuse_read_in){.fh = 5, .size = 10}, sizeof(struct fuse_read_in), 4096);
+	expect_answer(world, REQUESTS, head, 0, 7);
+	close(file);
+}
+
+/* What it says of another file comes first. */
+static void test_awaited_after_another(void **state)
+{
+	struct prompt_server server = {
+	    .count = 2,
+	    .packets = {{.closes = true, .flags = FS_CLOSED, .handle = 5, .fd = -1}, {.error = ENOENT, .fd = -1}}};
+	struct world *world = *state;
+	int file = new_file("x"), number = dup(file), head;
+
+	close(number);
+	open_promptly(world, file);
+	assert_true(is_open(number));
+	head = ask_prompt_server(world, &server, FUSE_LOOKUP, "name", 5);
+	expect_answer(world, REQUESTS, head, ENOENT, 0);
+	assert_false(is_open(number));
+	close(file);
+}
+
+/* The end of the file server is the loop's thread's, also when it was found here. */
+static void expect_late_end(struct world *world, struct prompt_server *server)
+{
+	ask_prompt_server(world, server, FUSE_LOOKUP, "name", 5);
+	expect_nothing(world);
+	assert_int_equal(world->ends, 0);
+	world->driver.device->operations->notify(world->driver.device, REQUESTS);
+	assert_int_equal(world->ends, 1);
+	expect_nothing(world);
+}
+
+static void test_awaited_nonsense(void **state)
+{
+	expect_late_end(*state, &(struct prompt_server){.count = 1, .packets = {{.nonsense = true, .fd = -1}}});
+}
+
+static void test_awaited_end(void **state)
+{
+	expect_late_end(*state, &(struct prompt_server){.count = 0});
+}
+
+/* One that does not answer in time is answered by the loop's thread, as is what follows. */
+static void test_awaited_in_vain(void **state)
+{
+	struct world *world = *state;
+	int head;
+
+	for (int i = 0; i < 3; i++) {
+		head = ask(world, FUSE_LOOKUP, "name", 5, 4096);
+		expect_nothing(world);
+		assert_true(server_gets(world));
+		server_answers(world, ENOENT, NULL, 0, 0, 0, -1);
+		expect_answer(world, REQUESTS, head, ENOENT, 0);
+	}
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
 
 int main(void)
 {
+	const struct CMUnitTest of_vcpu[] = {
+	    TEST(test_awaited),		 TEST(test_awaited_descriptor), TEST(test_awaited_after_another),
+	    TEST(test_awaited_nonsense), TEST(test_awaited_end),	TEST(test_awaited_in_vain),
+	};
 	const struct CMUnitTest tests[] = {
 	    TEST(test_config),
 	    TEST(test_request_and_answer),
@@ -824,5 +988,7 @@ int main(void)
 	if (cmocka_run_group_tests_name("the loop's thread answers the doorbell", tests, NULL, NULL) != 0)
 		return 1;
 	direct = true;
-	return cmocka_run_group_tests_name("the vCPU answers the doorbell", tests, NULL, NULL);
+	if (cmocka_run_group_tests_name("the vCPU answers the doorbell", tests, NULL, NULL) != 0)
+		return 1;
+	return cmocka_run_group_tests_name("and waits for the file server", of_vcpu, NULL, NULL);
 }

@@ -55,7 +55,7 @@ static const struct filter_rule rules[] = {
     {SCMP_SYS(pwritev2), BOTH, FILTER_ANY, 0, 0, 0},
     {SCMP_SYS(pread64), LOOP, FILTER_ANY, 0, 0, 0},
     {SCMP_SYS(pwrite64), LOOP, FILTER_ANY, 0, 0, 0},
-    {SCMP_SYS(recvmsg), LOOP, FILTER_ANY, 0, 0, 0},
+    {SCMP_SYS(recvmsg), BOTH, FILTER_ANY, 0, 0, 0},
     {SCMP_SYS(sendmsg), BOTH, FILTER_ANY, 0, 0, 0},
     {SCMP_SYS(recvfrom), LOOP, FILTER_ANY, 0, 0, 0},
     /* Without an address: a socket that was handed over connected stays with its peer. */
