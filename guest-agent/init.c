@@ -231,18 +231,18 @@ static int become_user(const struct plan_process *process, struct error *err)
 
 /* From here on the process has what the program shall have and no more. Without no_new_privs a filter can only be
  * loaded with privileges, so it is in force while they are dropped; with it, as late as possible, so that a profile
- * needs to allow nothing but what the program does, read, write and execve. The directory is entered with the rights of
- * root if these suffice, else with the user's (a directory of another file server). */
+ * needs to allow nothing but what the program does, read, write and execve. The directory is entered before, with the
+ * rights of root if these suffice, else afterwards with the user's (a directory of another file server). */
 static int drop_privileges(const struct plan_process *process, const struct syscall_filter *filter, struct error *err)
 {
 	bool entered;
 
 	if (process->no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return error_set_errno(err, "process.noNewPrivileges");
-	if (!process->no_new_privileges && syscall_filter_load(filter, err) < 0)
-		return -1;
 	entered = change_directory(process->cwd, err) == 0;
 	if (!entered && err->code != EACCES && err->code != EPERM)
+		return -1;
+	if (!process->no_new_privileges && syscall_filter_load(filter, err) < 0)
 		return -1;
 	if (capabilities_bound(process->capabilities.bounding, err) < 0)
 		return -1;

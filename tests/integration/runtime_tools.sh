@@ -7,12 +7,15 @@
 programs=${HULL_TEST_RUNTIME_TOOLS:?}
 
 # --- exceptions ---------------------------------------------------------------------------------------------------------
-# PROGRAM|FINDING|REASON: what hull fails where runc or crun passes, and cannot be otherwise. FINDING is a pattern.
+# PROGRAM%FINDING%REASON: what hull fails where runc or crun passes, and cannot be otherwise. FINDING is a pattern.
 exceptions=(
 	# They look at the namespaces of state's pid, which is hull-vmm (vmm/jail.c): the container's own are in the guest.
-	"linux_ns_itype|inherit namespace @(cgroup|ipc|mnt|net|uts) without type|hull-vmm is jailed in namespaces of its own, whatever the container has"
-	"linux_ns_nopath|create namespace @(pid|user) without path|hull-vmm stays in those of its caller, who watches its pid"
-	"linux_ns_path|set * namespace by path|a process of the guest cannot be in a namespace of the host"
+	"linux_ns_itype%inherit namespace @(cgroup|ipc|mnt|net|uts) without type%hull-vmm is jailed in namespaces of its own, whatever the container has"
+	"linux_ns_nopath%create namespace @(pid|user) without path%hull-vmm stays in those of its caller, who watches its pid"
+	"linux_ns_path%set * namespace by path%a process of the guest cannot be in a namespace of the host"
+	# It looks for the name of the source in /proc/self/mountinfo.
+	"mounts%mounts\\[*\\] (/mnt/etc-*) found*%a guest is not told where on the host a directory lies"
+	"hooks_stdin%*\"prestart\" hook*%as with runc the status is \"creating\": the specification has the hook run while create does"
 )
 
 # --- the place where they run -----------------------------------------------------------------------------------------
@@ -54,7 +57,7 @@ behind() { # NAME
 excepted() { # NAME FINDING: prints the reason
 	local program finding reason
 	for exception in "${exceptions[@]}"; do
-		IFS='|' read -r program finding reason <<<"$exception"
+		IFS='%' read -r program finding reason <<<"$exception"
 		# shellcheck disable=SC2053
 		[[ $1 = $program && $2 = $finding ]] && echo "$reason" && return 0
 	done
