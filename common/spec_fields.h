@@ -21,6 +21,8 @@ enum spec_party {
 	SPEC_GUEST,   /* the agent */
 	SPEC_BOTH,    /* each its part */
 	SPEC_NO_NEED, /* means nothing inside a virtual machine of its own; the note says why */
+	SPEC_IGNORED, /* not done, and said so in the log: engines send it unasked, and the machine isolates without it
+		       */
 	SPEC_REFUSED, /* not done: an error, unless the value says nothing (null, false, 0, "", [] or {}) */
 };
 
@@ -65,7 +67,7 @@ int spec_fields_check(const json_t *config, struct error *err);
 typedef int spec_visit(const struct spec_field *field, const char *path, const json_t *value, void *context);
 int spec_fields_walk(const json_t *config, spec_visit *visit, void *context);
 
-/* Whether a refused field's value asks for nothing, so that it can be accepted. */
+/* Whether the value of a field that is not done asks for nothing, so that nothing needs to be said about it. */
 bool spec_value_says_nothing(const struct spec_field *field, const json_t *value);
 
 /* Whether an element of "mounts" is a bind mount: bind or rbind is among its options, whatever type it names, or its

@@ -28,6 +28,9 @@ static int check_fields(json_t *process, struct error *err)
 	json_t *spec = json_pack("{s:O}", "process", process);
 	int result = spec ? spec_fields_check(spec, err) : out_of_memory(err);
 
+	if (result == 0)
+		spec_note_ignored(spec);
+
 	json_decref(spec);
 	return result;
 }

@@ -193,6 +193,7 @@ int materials_gather(const struct launch_options *options, struct materials *mat
 	    disks_open(&materials->spec, materials->bundle, &materials->disks, err) < 0 ||
 	    find_sandbox(options, materials, err) < 0)
 		return -1;
+	spec_note_ignored(materials->spec.json);
 	materials->keeps_console = !materials->sandbox && keeps_console(materials);
 	if (!materials->sandbox &&
 	    (resources_open(&materials->resources, err) < 0 || find_template(materials, err) < 0))

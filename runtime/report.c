@@ -123,6 +123,19 @@ void report_warning(const char *format, ...)
 	report("warning", message, false);
 }
 
+void report_notice(const char *format, ...)
+{
+	char message[MESSAGE_MAX];
+	va_list args;
+
+	if (log_file < 0 && !debugging)
+		return;
+	va_start(args, format);
+	vsnprintf(message, sizeof(message), format, args);
+	va_end(args);
+	report("warning", message, false);
+}
+
 void report_debug(const char *format, ...)
 {
 	char message[MESSAGE_MAX];

@@ -19,5 +19,9 @@ int report_open(const char *path, enum report_format format, bool debug, struct 
 void report_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void report_warning(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* A warning for the log file alone: what is no news for a person each time, nor for a container whose stderr this
+ * process holds. Without a log file, written only with --debug. */
+void report_notice(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /* Written only with --debug. */
 void report_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -10,6 +10,7 @@
 #include "common/io.h"
 #include "common/spec_fields.h"
 #include "common/spec_values.h"
+#include "runtime/report.h"
 
 void spec_release(struct spec *spec)
 {
@@ -111,6 +112,19 @@ int spec_load(int bundle, const char *file, struct spec *spec, struct error *err
 	if (read_stream(fd, SPEC_SIZE_MAX, &text, &size, err) < 0)
 		return error_prefix(err, "%s", name);
 	return spec_take_text(text, size, spec, err);
+}
+
+static int note_ignored(const struct spec_field *field, const char *path, const json_t *value, void *context)
+{
+	(void)context;
+	if (field->party == SPEC_IGNORED && value && !spec_value_says_nothing(field, value))
+		report_notice("%s is ignored: %s", path, field->note);
+	return 0;
+}
+
+void spec_note_ignored(const json_t *config)
+{
+	spec_fields_walk(config, note_ignored, NULL);
 }
 
 const char *spec_root_path(const struct spec *spec)

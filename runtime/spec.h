@@ -30,6 +30,9 @@ int spec_load(int bundle, const char *file, struct spec *spec, struct error *err
 /* The same for size bytes of allocated, NUL-terminated text, which the spec then owns (also on failure). */
 int spec_take_text(char *text, size_t size, struct spec *spec, struct error *err);
 
+/* Says in the log what of a checked config (or of {"process":...}) is not done, though it is accepted. */
+void spec_note_ignored(const json_t *config);
+
 /* Not empty in a checked spec. */
 const char *spec_root_path(const struct spec *spec);
 

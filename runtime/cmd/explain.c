@@ -30,11 +30,9 @@ static const struct flag flags[] = {
 
 static const char *party_name(enum spec_party party)
 {
-	static const char *const names[] = {[SPEC_HOST] = "host",
-					    [SPEC_GUEST] = "guest",
-					    [SPEC_BOTH] = "both",
-					    [SPEC_NO_NEED] = "no need",
-					    [SPEC_REFUSED] = "refused"};
+	static const char *const names[] = {
+	    [SPEC_HOST] = "host",	[SPEC_GUEST] = "guest",	    [SPEC_BOTH] = "both",
+	    [SPEC_NO_NEED] = "no need", [SPEC_IGNORED] = "ignored", [SPEC_REFUSED] = "refused"};
 
 	return names[party];
 }
@@ -47,15 +45,16 @@ static bool is_leaf(const json_t *value)
 
 static int add_field(const struct spec_field *field, const char *path, const json_t *value, void *context)
 {
-	bool refused = field->party == SPEC_REFUSED && value && !spec_value_says_nothing(field, value);
+	bool undone = field->party == SPEC_REFUSED || field->party == SPEC_IGNORED;
+	bool asked = undone && value && !spec_value_says_nothing(field, value);
 	json_t *entry;
 
 	/* Of what is refused as a whole, the whole is named. */
-	if (value && !is_leaf(value) && !refused)
+	if (value && !is_leaf(value) && !asked)
 		return 0;
-	entry = json_pack("{s:s, s:s, s:s*}", "field", path, "by",
-			  field->party == SPEC_REFUSED && !refused ? "no need" : party_name(field->party), "note",
-			  value ? field->note : "wrong type");
+	entry =
+	    json_pack("{s:s, s:s, s:s*}", "field", path, "by", undone && !asked ? "no need" : party_name(field->party),
+		      "note", value ? field->note : "wrong type");
 	if (entry && value)
 		json_object_set(entry, "value", (json_t *)value);
 	return json_array_append_new(context, entry);
@@ -144,7 +143,7 @@ const struct command command_explain = {
     .summary = "say who carries out each field of a bundle",
     .arguments = "[flags] [BUNDLE]",
     .description = "Prints every field that the bundle's config.json has, with its value: host, guest, both, no need,\n"
-		   "or refused, and why. Fails when `hull create` would refuse one.",
+		   "ignored, or refused, and why. Fails when `hull create` would refuse one.",
     .flags = flags,
     .defaults = &defaults,
     .options_size = sizeof(defaults),

@@ -162,7 +162,7 @@ static bool is_done(const char *path)
 {
 	for (size_t i = 0; i < n_spec_fields; i++)
 		if (strcmp(spec_fields[i].path, path) == 0)
-			return spec_fields[i].party != SPEC_REFUSED;
+			return spec_fields[i].party != SPEC_REFUSED && spec_fields[i].party != SPEC_IGNORED;
 	return false;
 }
 

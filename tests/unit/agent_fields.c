@@ -39,6 +39,8 @@ static void test_accepted(void **state)
 	expect("process/consoleSize", "{\"height\":1,\"width\":2}", NULL);
 	expect("process/apparmorProfile", "\"\"", NULL);
 	expect("process/apparmorProfile", "\"unconfined\"", NULL);
+	expect("process/apparmorProfile", "\"docker-default\"", NULL);
+	expect("linux/mountLabel", "\"system_u:object_r:container_file_t:s0\"", NULL);
 	expect("linux/seccomp", "null", NULL);
 	expect("linux/seccomp", "{}", NULL);
 	expect("linux/devices", "[]", NULL);
@@ -56,8 +58,6 @@ static void test_refused(void **state)
 	expect("linux/seccomp", "{\"listenerPath\":\"/run/listener\"}",
 	       "linux.seccomp.listenerPath is not supported: a listener is a process of the host, and the calls are "
 	       "made in another kernel");
-	expect("process/apparmorProfile", "\"docker-default\"",
-	       "process.apparmorProfile is not supported: the guest kernel has no AppArmor");
 	expect("linux/resources/rdma", "{\"mlx5_1\":{\"hcaHandles\":0}}",
 	       "linux.resources.rdma is not supported: a machine has none of the host's RDMA devices");
 	expect("windows", "{\"a\":1}", "windows is not supported: another platform");
