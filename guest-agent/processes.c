@@ -79,7 +79,13 @@ static long status_number(const char *status, const char *name, bool last)
 }
 
 struct stat_figures {
+	char state[2];
 	int tty;
+	bool foreground; /* its group is that of the terminal */
+	long nice;
+	unsigned long threads;
+	unsigned long size; /* of its memory, in bytes */
+	unsigned long resident;
 	unsigned long long ticks; /* used */
 	unsigned long long start; /* ticks after boot */
 };
@@ -87,18 +93,41 @@ struct stat_figures {
 /* The fields of /proc/PID/stat after the name, which may hold anything: the third and on (proc(5)). */
 static int read_stat(pid_t pid, struct stat_figures *figures)
 {
-	enum { FIRST = 3, TTY = 7, USER = 14, SYSTEM = 15, START = 22 };
+	enum {
+		STATE = 3,
+		GROUP = 5,
+		TTY = 7,
+		TTY_GROUP = 8,
+		USER = 14,
+		SYSTEM = 15,
+		NICE = 19,
+		THREADS = 20,
+		START = 22,
+		SIZE = 23,
+		RESIDENT = 24,
+		END
+	};
 	cleanup_free char *text = read_about(pid, "stat", STATUS_MAX);
 	char *rest = text ? strrchr(text, ')') : NULL;
-	unsigned long long fields[START + 1] = {0};
-	int field = FIRST;
+	unsigned long long fields[END] = {0};
+	int field = STATE;
+	char state = '?';
 
-	for (char *word = rest ? strtok(rest + 1, " ") : NULL; word && field <= START; word = strtok(NULL, " "))
+	for (char *word = rest ? strtok(rest + 1, " ") : NULL; word && field < END; word = strtok(NULL, " ")) {
+		if (field == STATE)
+			state = *word;
 		fields[field++] = strtoull(word, NULL, 10);
-	if (field <= START)
+	}
+	if (field < END)
 		return -1;
 	*figures = (struct stat_figures){
+	    .state = {state},
 	    .tty = (int)fields[TTY],
+	    .foreground = fields[TTY] != 0 && fields[GROUP] == fields[TTY_GROUP],
+	    .nice = (long)fields[NICE],
+	    .threads = (unsigned long)fields[THREADS],
+	    .size = (unsigned long)fields[SIZE],
+	    .resident = (unsigned long)fields[RESIDENT] * (unsigned long)sysconf(_SC_PAGESIZE),
 	    .ticks = fields[USER] + fields[SYSTEM],
 	    .start = fields[START],
 	};
@@ -114,14 +143,36 @@ static void format_tty(int device, char *text, size_t room)
 		snprintf(text, room, "pts/%d", minor + (major - TTY_MAJOR_PTS) * 256);
 }
 
-/* Arguments end with NUL bytes each. What is not valid text becomes question marks: the answer must be JSON. */
+/* What is not valid text becomes question marks: the answer must be JSON. */
+static json_t *valid_text(char *text, size_t length)
+{
+	json_t *value = json_stringn(text, length);
+
+	for (size_t i = 0; !value && i < length; i++)
+		if ((unsigned char)text[i] >= 0x80)
+			text[i] = '?';
+	return value ? value : json_stringn(text, length);
+}
+
+static json_t *name_of(const char *status)
+{
+	const char *name = strstr(status, "Name:\t");
+	size_t length = name ? strcspn(name + 6, "\n") : 0;
+	char text[64];
+
+	if (length >= sizeof(text))
+		length = sizeof(text) - 1;
+	memcpy(text, name ? name + 6 : "", length);
+	return valid_text(text, length);
+}
+
+/* Arguments end with NUL bytes each. */
 static json_t *command_of(pid_t pid, const char *status)
 {
 	char text[COMMAND_MAX];
 	char path[64];
 	cleanup_close int fd = -1;
 	ssize_t n;
-	json_t *value;
 
 	snprintf(path, sizeof(path), PLACE_PROC "/%d/cmdline", (int)pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -137,11 +188,7 @@ static json_t *command_of(pid_t pid, const char *status)
 	for (ssize_t i = 0; i < n; i++)
 		if (text[i] == '\0')
 			text[i] = ' ';
-	value = json_stringn(text, (size_t)n);
-	for (ssize_t i = 0; !value && i < n; i++)
-		if ((unsigned char)text[i] >= 0x80)
-			text[i] = '?';
-	return value ? value : json_stringn(text, (size_t)n);
+	return valid_text(text, (size_t)n);
 }
 
 struct listing {
@@ -163,13 +210,18 @@ static void add_process(pid_t pid, void *context)
 	format_tty(figures.tty, tty, sizeof(tty));
 	json_array_append_new(
 	    listing->array,
-	    json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:o}", "agentPid", (int)pid, "agentParent",
-		      (json_int_t)status_number(status, "\nPPid:", false), "pid",
+	    json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:s, s:o, s:o}",
+		      "agentPid", (int)pid, "agentParent", (json_int_t)status_number(status, "\nPPid:", false), "pid",
 		      (json_int_t)status_number(status, "\nNSpid:", true), "uid",
 		      (json_int_t)status_number(status, "\nUid:", false), "cpu",
 		      (json_int_t)(figures.ticks * 1000 / (unsigned long)listing->ticks), "start",
 		      (json_int_t)(listing->boot + (long long)(figures.start * 1000 / (unsigned long)listing->ticks)),
-		      "now", (json_int_t)listing->now, "tty", tty, "command", command_of(pid, status)));
+		      "now", (json_int_t)listing->now, "pgid", (json_int_t)status_number(status, "\nNSpgid:", true),
+		      "sid", (json_int_t)status_number(status, "\nNSsid:", true), "gid",
+		      (json_int_t)status_number(status, "\nGid:", false), "nice", (json_int_t)figures.nice, "threads",
+		      (json_int_t)figures.threads, "size", (json_int_t)figures.size, "resident",
+		      (json_int_t)figures.resident, "foreground", (int)figures.foreground, "state", figures.state,
+		      "tty", tty, "name", name_of(status), "command", command_of(pid, status)));
 }
 
 /* A parent is named by the number that the container has for it, where it is one of the container's. */
@@ -210,7 +262,8 @@ json_t *processes_list(unsigned container, struct error *err)
 		return NULL;
 	}
 	name_parents(listing.array);
-	return json_pack("{s:o}", "processes", listing.array);
+	return json_pack("{s:o, s:I}", "processes", listing.array, "memory",
+			 (json_int_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE));
 }
 
 /* --- signals ----------------------------------------------------------------------------------------------------- */

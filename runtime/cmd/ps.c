@@ -23,6 +23,7 @@
 #include "runtime/container.h"
 #include "runtime/describe.h"
 #include "runtime/output.h"
+#include "runtime/ps_format.h"
 
 #define TIMEOUT_SECONDS 10
 #define PROCS_MAX (1u << 20)
@@ -113,102 +114,39 @@ static int print_json(const struct container *container, struct error *err)
 
 /* --- table: processes of the guest ------------------------------------------------------------------------------- */
 
-static long long number_of(const json_t *process, const char *name)
-{
-	return json_integer_value(json_object_get(process, name));
-}
-
-/* As ps(1) does: the time of day, or the day when that is long ago. */
-static void format_start(const json_t *process, char *text, size_t room)
-{
-	time_t start = (time_t)(number_of(process, "start") / 1000), now = (time_t)(number_of(process, "now") / 1000);
-	struct tm broken;
-
-	if (!localtime_r(&start, &broken) || strftime(text, room, now - start < 86400 ? "%H:%M" : "%b%d", &broken) == 0)
-		snprintf(text, room, "?");
-}
-
-static int percent_used(const json_t *process)
-{
-	long long used = number_of(process, "cpu"), lived = number_of(process, "now") - number_of(process, "start");
-	long long percent = lived > 0 ? used * 100 / lived : 0;
-
-	return percent < 0 ? 0 : percent > 99 ? 99 : (int)percent;
-}
-
-/* The guest chose these bytes and a person's terminal shows them. */
-static void write_printable(FILE *out, const char *text)
-{
-	for (; *text; text++)
-		fputc((unsigned char)*text < 0x20 || *text == 0x7f ? '?' : *text, out);
-}
-
-static void write_row(FILE *out, const json_t *process)
-{
-	const char *tty = json_string_value(json_object_get(process, "tty"));
-	const char *command = json_string_value(json_object_get(process, "command"));
-	long long seconds = number_of(process, "cpu") / 1000;
-	char user[64], start[16];
-
-	user_name((uid_t)number_of(process, "uid"), user, sizeof(user));
-	format_start(process, start, sizeof(start));
-	fprintf(out, "%-8.8s %7lld %7lld %2d %-5s ", user, number_of(process, "pid"), number_of(process, "ppid"),
-		percent_used(process), start);
-	write_printable(out, tty && *tty ? tty : "?");
-	fprintf(out, "%*s%02lld:%02lld:%02lld ", tty && strlen(tty) < 8 ? 9 - (int)(*tty ? strlen(tty) : 1) : 1, "",
-		seconds / 3600, seconds / 60 % 60, seconds % 60);
-	write_printable(out, command ? command : "?");
-	fputc('\n', out);
-}
-
-static void write_titles(FILE *out)
-{
-	fprintf(out, "%-8s %7s %7s %2s %-5s %-8s %8s %s\n", "UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD");
-}
-
-/* One that has stopped has no processes: an empty table, or what runc's language makes of an empty list. */
-static int print_none(bool json, struct error *err)
+static int print_processes(const struct ps_format *format, const json_t *answer, struct error *err)
 {
 	cleanup_free char *text = NULL;
 	size_t size;
-	FILE *out;
+	FILE *out = open_memstream(&text, &size);
 
-	if (json)
-		return output_text("null\n", err);
-	out = open_memstream(&text, &size);
-	if (out)
-		write_titles(out);
-	if (!out || fclose(out) != 0)
+	if (!out)
 		return out_of_memory(err);
-	return output_text(text, err);
+	ps_format_write(format, answer, out);
+	return fclose(out) == 0 ? output_text(text, err) : out_of_memory(err);
 }
 
-static int print_table(const struct container *container, struct error *err)
+/* One that has stopped has no processes: an empty table, or what runc's language makes of an empty list. */
+static int print_none(const struct ps_format *format, bool json, struct error *err)
+{
+	return json ? output_text("null\n", err) : print_processes(format, NULL, err);
+}
+
+static int print_table(const struct container *container, const struct ps_format *format, struct error *err)
 {
 	cleanup_attachment struct attachment attachment = ATTACHMENT_NONE;
 	cleanup_free char *order = NULL;
-	cleanup_free char *text = NULL;
-	json_t *answer = NULL, *process;
-	size_t size, index;
-	FILE *out;
+	json_t *answer = NULL;
+	int result;
 
 	if (asprintf(&order, "{\"order\":\"ps\",\"id\":\"%s\"}", container->id) < 0)
 		return out_of_memory(err);
 	if (attach(container, TIMEOUT_SECONDS, &attachment, err) < 0 || attach_agent(&attachment, err) < 0 ||
 	    agent_order(attachment.agent, &attachment.watch, order, strlen(order), &answer, err) < 0)
 		return -1;
-	out = open_memstream(&text, &size);
-	if (out)
-		write_titles(out);
-	json_array_foreach(json_object_get(answer, "processes"), index, process)
-	{
-		if (out)
-			write_row(out, process);
-	}
+	result = print_processes(format, answer, err);
 	json_decref(answer);
-	if (!out || fclose(out) != 0)
-		return out_of_memory(err);
-	return output_text(text, err);
+	return result;
 }
 
 static int run(const struct invocation *invocation, struct error *err)
@@ -216,31 +154,29 @@ static int run(const struct invocation *invocation, struct error *err)
 	const struct ps_options *options = invocation->options;
 	cleanup_container struct container container = CONTAINER_NONE;
 	bool json = strcmp(options->format, "json") == 0;
+	struct ps_format format;
 	enum container_status status;
 
 	if (!json && strcmp(options->format, "table") != 0)
 		return error_set(err, EINVAL, "invalid format option");
-	/* Those that make the same table are harmless. */
-	if (invocation->argc > 1 && (invocation->argc > 2 || strcmp(invocation->argv[1], "-ef") != 0))
-		return error_set(err, ENOTSUP,
-				 "options of ps are not supported: the processes are the guest's, and the "
-				 "host's ps does not know them");
+	if (ps_format_parse(invocation->argv + 1, &format, err) < 0)
+		return -1;
 	if (container_open(invocation->global->root, invocation->argv[0], &container, err) < 0)
 		return -1;
 	status = container_status(&container);
 	if (status == CONTAINER_CREATING)
 		return error_set(err, ESRCH, "container not running");
 	if (status == CONTAINER_STOPPED)
-		return print_none(json, err);
-	return json ? print_json(&container, err) : print_table(&container, err);
+		return print_none(&format, json, err);
+	return json ? print_json(&container, err) : print_table(&container, &format, err);
 }
 
 const struct command command_ps = {
     .name = "ps",
     .summary = "show the processes of a container",
-    .arguments = "[flags] ID",
-    .description = "Shows the processes of a container as `ps -ef` does, by their numbers inside of it; or, with\n"
-		   "--format json, the process ids on the host that stand for them.",
+    .arguments = "[flags] ID [OPTION OF PS...]",
+    .description = "Shows the processes of a container as `ps -ef` does, by their numbers inside of it, or as it does\n"
+		   "with other options; or, with --format json, the process ids on the host that stand for them.",
     .flags = flags,
     .defaults = &defaults,
     .options_size = sizeof(defaults),
