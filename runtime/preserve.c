@@ -20,17 +20,16 @@
 
 static int refuse(int fd, const char *what, struct error *err)
 {
-	return error_set(err, ENOTSUP,
-			 "--preserve-fds: descriptor %d is %s: only pipes, fifos and connected stream sockets can be "
-			 "relayed into a guest",
-			 fd, what);
+	return error_set(
+	    err, ENOTSUP,
+	    "--preserve-fds: descriptor %d is %s: only pipes, fifos, files that are open in one direction and "
+	    "connected stream sockets can be relayed into a guest",
+	    fd, what);
 }
 
 static const char *kind_name(mode_t mode)
 {
 	switch (mode & S_IFMT) {
-	case S_IFREG:
-		return "a regular file";
 	case S_IFDIR:
 		return "a directory";
 	case S_IFCHR:
@@ -65,10 +64,14 @@ static int check_socket(int fd, uint32_t *flags, struct error *err)
 	return 0;
 }
 
-static int check_pipe(int fd, int mode, uint32_t *flags, struct error *err)
+/* A file is read from where its offset is, or written there, as when it is somebody's stdin or stdout. */
+static int check_one_way(int fd, const char *kind, int mode, uint32_t *flags, struct error *err)
 {
+	char what[64];
+
+	snprintf(what, sizeof(what), "a %s that is open for both reading and writing", kind);
 	if (mode == O_RDWR)
-		return refuse(fd, "a fifo that is open for both reading and writing", err);
+		return refuse(fd, what, err);
 	*flags = mode == O_RDONLY ? VMM_STREAM_IN : VMM_STREAM_OUT;
 	return 0;
 }
@@ -86,8 +89,8 @@ static int check(int fd, uint32_t *flags, struct error *err)
 		return refuse(fd, "open with O_PATH", err);
 	if (S_ISCHR(status.st_mode) && status.st_rdev == NULL_DEVICE)
 		return 0;
-	if (S_ISFIFO(status.st_mode))
-		return check_pipe(fd, mode & O_ACCMODE, flags, err);
+	if (S_ISFIFO(status.st_mode) || S_ISREG(status.st_mode))
+		return check_one_way(fd, S_ISREG(status.st_mode) ? "file" : "fifo", mode & O_ACCMODE, flags, err);
 	if (S_ISSOCK(status.st_mode))
 		return check_socket(fd, flags, err);
 	if (isatty(fd))

@@ -310,6 +310,7 @@ static int order(struct call *call, struct error *err)
 	/* A paused guest answers when it is resumed. */
 	if (call->options->ignore_paused)
 		attachment->watch.deadline = 0;
+	report_debug("process %s of container %s is to be started in the guest", call->name, call->container.id);
 	if (agent_order(attachment->agent, &attachment->watch, text, size, NULL, err) == 0)
 		return 0;
 	if (attachment->watch.event == WATCH_VMM_ENDED || attachment->watch.event == WATCH_FAILURE)

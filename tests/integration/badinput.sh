@@ -80,7 +80,7 @@ changed "more memory than the host has" "memory" '.annotations={"hull.memory":"1
 # --- flags -----------------------------------------------------------------------------------------------------------
 refused "an unknown flag" "flag provided but not defined: -nosuch" --nosuch
 refused "a flag without its value" "requires exactly 1" --bundle
-refused "--preserve-fds with a file" "preserve-fds: descriptor 3 is a regular file" -b "$work/good" --preserve-fds 1 3</etc/passwd
+refused "--preserve-fds with a folder" "preserve-fds: descriptor 3 is a directory" -b "$work/good" --preserve-fds 1 3</etc
 refused "--preserve-fds with nothing" "unable to stat preserved-fd 0" -b "$work/good" --preserve-fds 1 3<&-
 refused "--preserve-fds with too many" "no more than 32 descriptors" -b "$work/good" --preserve-fds 33
 refused "--console-socket without a terminal" "console socket" -b "$work/good" --console-socket /tmp/x

@@ -79,7 +79,12 @@ refused() { # DESCRIPTION WORDS: exec --preserve-fds 1 with the caller's descrip
 	same "$1: refused" 255 $?
 	grep -qF -- "$2" <<<"$output" && ok "$1: $2" || not_ok "$1: $2" "$output"
 }
-refused "a regular file" "descriptor 3 is a regular file: only pipes, fifos and connected stream sockets can be relayed into a guest" 3</etc/passwd
+refused "a file of both directions" "descriptor 3 is a file that is open for both reading and writing: only pipes, fifos, files that are open in one direction and connected stream sockets can be relayed into a guest" 3<>"$work/both"
+for runtime in runc "$hull"; do
+	"$runtime" exec --preserve-fds 2 "p3-$(basename "$runtime")" sh -c 'cat /proc/self/fd/3 && echo written >&4' 3<"$work/b/config.json" 4>"$work/written.$(basename "$runtime")" >"$work/file.$(basename "$runtime")" 2>&1
+	cat "$work/written.$(basename "$runtime")" >>"$work/file.$(basename "$runtime")"
+done
+compare "exec: files" "$work/file.runc" "$work/file.hull"
 refused "nothing" "unable to stat preserved-fd 0 (of 1): stat /proc/self/fd/3: no such file or directory" 3<&-
 for runtime in runc "$hull"; do check "delete --force" "$runtime" delete --force "p3-$(basename "$runtime")"; done
 
