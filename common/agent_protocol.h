@@ -31,8 +31,8 @@
  *           "seed" (may be absent): AGENT_SEED_SIZE random bytes of the host, in hexadecimal, for the random generator of
  *           a guest that has no container yet. A machine that was forked has the same state in it as its siblings.
  *
- *           "trace": true (may be absent): the answer holds "trace", an array of [STEP, NANOSECONDS]: steps of the work,
- *           and how long before the answer each was reached.
+ *           "trace": true (may be absent): the answer holds "trace", an array of [STEP, NANOSECONDS]: steps of the
+ * work, and how long before the answer each was reached.
  *
  *           bundle is what the state that hooks find on their standard input says.
  *
@@ -41,8 +41,8 @@
  *
  *           Further members, all of which may be absent: "machine": true, its end is the machine's: all others are
  *           killed then, and EXIT is reported. "lingers": true, with it: they are not, and EXIT with its status is
- *           reported when the last of them has ended as well. "reportOom": true: AGENT_REPORT_OOM. "tied": true, it is
- *           killed when the connection that this order came over ends. "namespaces":
+ *           reported when the last of them has ended as well. "reportOom": true: AGENT_REPORT_OOM. "notify": true: it
+ * gets a NOTIFY_SOCKET. "tied": true, it is killed when the connection that this order came over ends. "namespaces":
  *           {"pid"|"network"|"ipc"|"uts"|"cgroup"|"user"|"time": ID|null}, which of its
  *           namespaces are those of another container, which must live; the spec's own list says the rest.
  *
@@ -62,6 +62,10 @@
  *           Answered when a process of the container connects to one of its sockets of the host: "socket", the index in
  *           spec.mounts, and "connection", a number. The next such order says at which port the host's end is to be had
  *           (0: there is none); connection 0 says nothing. Refused with ESRCH when the container has ended.
+ *
+ *   notify  {"order":"notify", "id": ID}
+ *           Answered when the container, which was created with "notify": true, has said READY= to the socket that its
+ *           NOTIFY_SOCKET names (sd_notify(3)). Refused with ESRCH when it has none, or has ended.
  *
  *   delete  {"order":"delete", "id": ID, "force": BOOL}
  *   update  {"order":"update", "id": ID, "resources": <linux.resources>}
@@ -91,7 +95,7 @@
  *   ps      {"order":"ps", "id": ID}
  *           Answer: "processes", an array of {"pid", "ppid" (as the container numbers them; 0: a parent outside of it),
  *           "uid" (as the guest has it), "cpu" (milliseconds used), "start" (milliseconds after 1970), "now" (the same,
- *           of this moment), "tty" ("pts/0" or ""), "command"}.
+ *           of this moment), "tty" ("pts/0" or ""), "command"...}; all of them are in guest-agent/processes.h.
  *
  * kill takes "exec" as well.
  *

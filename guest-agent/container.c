@@ -67,6 +67,7 @@ static void container_free(struct container *container)
 	connection_release(&container->tie);
 	freezer_release(&container->freezer);
 	sockets_close(&container->sockets);
+	notify_end(&container->notify);
 	execs_free(&container->execs);
 	child_release(&container->init);
 	stop_watching_cgroup(container);
@@ -103,6 +104,7 @@ static struct container *container_new(struct order *order)
 	child_init(&container->init, &events);
 	stdio_init(&container->init.stdio, container, stream_connected, stream_ended);
 	container->oom = (struct oom_watch)OOM_WATCH_NONE;
+	notify_begin(&container->notify);
 	container->plan = take_pointer(order->plan);
 	container->execs.changed = exec_changed;
 	container->freezer = (struct freezer)FREEZER_NONE;
@@ -282,6 +284,7 @@ static void init_ended(struct container *container, int status)
 	stdio_finish(&container->init.stdio, WIFSIGNALED(status));
 	container->state = STOPPED;
 	sockets_end(&container->sockets);
+	notify_end(&container->notify);
 	execs_lose_patience(&container->execs);
 	settle_if_drained(container);
 }
@@ -469,7 +472,8 @@ static int make(struct container *container, struct error *err)
 		return -1;
 	step(container, "the cgroup is made");
 	id_map_outside(&container->plan->id_maps.users, container->plan->process.uid, &owner);
-	if (sockets_open(&container->sockets, container->plan, container->number, err) < 0)
+	if (sockets_open(&container->sockets, container->plan, container->number, err) < 0 ||
+	    notify_open(&container->notify, container->plan, container->number, err) < 0)
 		return -1;
 	status = stdio_open(&container->init.stdio, container->plan, owner, &fds, err);
 	if (status == 0)

@@ -20,6 +20,7 @@ int container_update(struct order *order, struct answer *answer, struct error *e
 int container_stats(struct order *order, struct answer *answer, struct error *err);
 int container_events(struct order *order, struct answer *answer, struct error *err);
 int container_sockets(struct order *order, struct answer *answer, struct error *err);
+int container_notify(struct order *order, struct answer *answer, struct error *err);
 int container_delete(struct order *order, struct answer *answer, struct error *err);
 int container_exec(struct order *order, struct answer *answer, struct error *err);
 int container_pause(struct order *order, struct answer *answer, struct error *err);

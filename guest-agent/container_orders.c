@@ -141,6 +141,13 @@ int container_sockets(struct order *order, struct answer *answer, struct error *
 	return container ? sockets_order(&container->sockets, order, answer, err) : -1;
 }
 
+int container_notify(struct order *order, struct answer *answer, struct error *err)
+{
+	struct container *container = container_find_or_refuse(order, err);
+
+	return container ? notify_order(&container->notify, answer, err) : -1;
+}
+
 /* --- processes beside its own one -------------------------------------------------------------------------------- */
 
 int container_exec(struct order *order, struct answer *answer, struct error *err)

@@ -15,6 +15,7 @@
 #include "guest-agent/oom.h"
 #include "guest-agent/order.h"
 #include "guest-agent/plan.h"
+#include "guest-agent/notify.h"
 #include "guest-agent/sockets.h"
 
 /* Life of a container:
@@ -50,6 +51,7 @@ struct container {
 	struct freezer freezer;
 	struct execs execs; /* processes beside its own one */
 	struct sockets sockets;
+	struct notify notify;
 	struct answer answer;
 	struct answer waiting; /* for its end */
 	struct answer gone;    /* CREATING: to a delete order */

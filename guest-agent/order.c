@@ -164,6 +164,7 @@ static const struct {
     {"events", ORDER_EVENTS, parse_events},
     {"kernel-log", ORDER_KERNEL_LOG, parse_kernel_log},
     {"sockets", ORDER_SOCKETS, parse_sockets},
+    {"notify", ORDER_NOTIFY, parse_nothing},
 };
 
 int order_parse(json_t *json, struct order *order, struct error *err)

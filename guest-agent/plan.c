@@ -8,6 +8,7 @@
 #include "common/spec_fields.h"
 #include "common/spec_values.h"
 #include "common/words.h"
+#include "guest-agent/notify.h"
 
 /* --- process ----------------------------------------------------------------------------------------------------- */
 
@@ -327,7 +328,7 @@ static int announce_activation(json_t *process, const json_t *number, struct err
 	return 0;
 }
 
-static int read_order(struct plan *plan, const json_t *order, struct error *err)
+static int read_order(struct plan *plan, json_t *order, struct error *err)
 {
 	const json_t *spec = json_object_get(order, "spec");
 
@@ -345,7 +346,8 @@ static int read_order(struct plan *plan, const json_t *order, struct error *err)
 	plan->tied = json_is_true(json_object_get(order, "tied"));
 	plan->hostname = name_or_null(spec, "hostname");
 	plan->domainname = name_or_null(spec, "domainname");
-	if (announce_activation(json_object_get(spec, "process"),
+	if (notify_plan(order, err) < 0 ||
+	    announce_activation(json_object_get(spec, "process"),
 				json_object_get(json_object_get(order, "stdio"), "activating"), err) < 0 ||
 	    read_process(plan, json_object_get(spec, "process"), err) < 0 ||
 	    read_stdio(plan, json_object_get(order, "stdio"), json_object_get(spec, "process"), err) < 0 ||
@@ -370,7 +372,7 @@ static int check_process(json_t *process, struct error *err)
 	return status;
 }
 
-static int read_exec_order(struct plan *plan, const json_t *order, struct error *err)
+static int read_exec_order(struct plan *plan, json_t *order, struct error *err)
 {
 	json_t *process = json_object_get(order, "process");
 
@@ -405,7 +407,7 @@ int plan_inherit(struct plan *exec, const struct plan *container, struct error *
 	return 0;
 }
 
-static int fill(struct plan *plan, json_t *order, int (*read)(struct plan *, const json_t *, struct error *),
+static int fill(struct plan *plan, json_t *order, int (*read)(struct plan *, json_t *, struct error *),
 		struct error *err)
 {
 	plan->start_hooks.input = plan->start_hooks.output = -1;
@@ -416,8 +418,7 @@ static int fill(struct plan *plan, json_t *order, int (*read)(struct plan *, con
 	return read(plan, order, err);
 }
 
-static struct plan *new_plan(json_t *order, int (*read)(struct plan *, const json_t *, struct error *),
-			     struct error *err)
+static struct plan *new_plan(json_t *order, int (*read)(struct plan *, json_t *, struct error *), struct error *err)
 {
 	struct plan *plan = calloc(1, sizeof(*plan));
 

@@ -33,6 +33,7 @@ struct plan_socket {
 	uid_t uid;
 	gid_t gid;
 	mode_t mode;
+	bool is_notify;			  /* none of the host's, see notify.h */
 	char path[PLAN_SOCKET_PATH_SIZE]; /* of the one that stands for it; set when that is made */
 };
 

@@ -131,6 +131,7 @@ static bool read_socket(struct plan_mount *mount, const json_t *json)
 	mount->socket.uid = (uid_t)spec_u64(json, "uid", 0);
 	mount->socket.gid = (gid_t)spec_u64(json, "gid", 0);
 	mount->socket.mode = (mode_t)spec_u64(json, "mode", 0600) & 07777;
+	mount->socket.is_notify = json_is_true(json_object_get(json, "notify"));
 	return mount->is_socket;
 }
 

@@ -225,7 +225,8 @@ static int open_listener(struct sockets *sockets, struct plan_mount *mount, size
 int sockets_open(struct sockets *sockets, struct plan *plan, unsigned number, struct error *err)
 {
 	for (size_t i = 0; i < plan->n_mounts; i++)
-		if (plan->mounts[i].is_socket && open_listener(sockets, &plan->mounts[i], i, number, err) < 0)
+		if (plan->mounts[i].is_socket && !plan->mounts[i].socket.is_notify &&
+		    open_listener(sockets, &plan->mounts[i], i, number, err) < 0)
 			return -1;
 	return 0;
 }

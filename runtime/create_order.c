@@ -165,6 +165,8 @@ static void write_order(FILE *out, const struct create_order *order)
 		fputs("\"trace\":true,", out);
 	if (order->reports_oom)
 		fputs("\"reportOom\":true,", out);
+	if (order->notifies)
+		fputs("\"notify\":true,", out);
 	if (order->lingers)
 		fputs("\"lingers\":true,", out);
 	write_exports(out, order->exports);

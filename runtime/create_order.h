@@ -32,6 +32,7 @@ struct create_order {
 	bool machine;			  /* the container's end is the machine's */
 	bool lingers;			  /* and that comes after the last of the others has ended */
 	bool reports_oom;		  /* the machine hears of its processes killed for want of memory */
+	bool notifies;			  /* it gets a NOTIFY_SOCKET, see notify.h */
 	bool traced;			  /* the answer holds the steps */
 	bool tied;			  /* it ends with the connection that the order goes over */
 	const char *joined[SHARED_KINDS]; /* id of the container whose namespace it joins; NULL: as the spec says */

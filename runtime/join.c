@@ -10,6 +10,7 @@
 #include "runtime/agent.h"
 #include "runtime/create_order.h"
 #include "runtime/fsd_client.h"
+#include "runtime/notify.h"
 #include "runtime/proxy.h"
 #include "runtime/syscall_filter.h"
 
@@ -119,7 +120,7 @@ static int start_proxy(const struct join_materials *materials, const unsigned po
 
 int join_create(struct join *join, const struct join_materials *materials, struct launch *launch, struct error *err)
 {
-	struct create_order create = {.tied = true};
+	struct create_order create = {.tied = true, .notifies = notify_wanted()};
 	struct container *container = &launch->container;
 	cleanup_close int agent = -1;
 

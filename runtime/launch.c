@@ -18,6 +18,7 @@
 #include "runtime/handover.h"
 #include "runtime/hooks.h"
 #include "runtime/materials.h"
+#include "runtime/notify.h"
 #include "runtime/pid_file.h"
 #include "runtime/preserve.h"
 #include "runtime/relay.h"
@@ -198,6 +199,7 @@ static int create_in_guest(const struct launch_options *options, const struct ma
 				      .bundle = materials->bundle_path,
 				      .machine = true,
 				      .traced = trace_wanted(),
+				      .notifies = notify_wanted(),
 				      .lingers = materials->lingers,
 				      .reports_oom = oom_reach(materials) > 0,
 				      .exports = &materials->exports,

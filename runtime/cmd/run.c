@@ -15,6 +15,7 @@
 #include "runtime/command.h"
 #include "runtime/failure.h"
 #include "runtime/launch_flags.h"
+#include "runtime/notify.h"
 #include "runtime/report.h"
 #include "runtime/signals.h"
 #include "runtime/streams.h"
@@ -71,23 +72,70 @@ static void forward(struct launch *launch, int signals)
 		report_warning("signal %s: %s", signal_name((int)info.ssi_signo), err.message);
 }
 
+/* A connection to the agent on which the word comes that the container is ready, or -1. */
+static int ask_for_readiness(struct launch *launch)
+{
+	cleanup_close int agent = -1;
+	struct error err;
+
+	if (!notify_wanted())
+		return -1;
+	launch->watch.deadline = 0;
+	/* The connection of one that has joined a sandbox is its proxy's. */
+	if (launch->control < 0)
+		launch->control = vmm_control_connect(launch->container.folder, CONTAINER_CONTROL_SOCKET, &err);
+	if (launch->control >= 0)
+		agent = agent_connect(launch->control, &launch->watch, &err);
+	if (agent >= 0 && notify_ask(agent, launch->container.id, &launch->watch, &err) == 0)
+		return take_fd(&agent);
+	report_debug("no notification: %s", err.message);
+	return -1;
+}
+
+static void pass_readiness_on(struct launch *launch, int agent, pid_t main_pid)
+{
+	struct error err;
+
+	launch->watch.deadline = 0;
+	if (notify_pass_on(agent, main_pid, &launch->watch, &err) < 0)
+		report_warning("%s", err.message);
+}
+
 /* Passes signals on until hull-vmm has ended; returns its exit status, 128 + the signal that killed it. */
 static int wait_for_end(struct launch *launch, int signals)
 {
+	cleanup_close int readiness = ask_for_readiness(launch);
 	struct pollfd polled[] = {
 	    {.fd = launch->machine.vmm.pidfd, .events = POLLIN},
 	    {.fd = signals, .events = POLLIN},
+	    {.fd = readiness, .events = POLLIN},
 	};
 
 	for (;;) {
-		if (poll(polled, 2, -1) < 0 && errno != EINTR)
+		if (poll(polled, 3, -1) < 0 && errno != EINTR)
 			break;
+		/* It may have said so and ended. */
+		if (polled[2].revents) {
+			pass_readiness_on(launch, readiness, 0);
+			polled[2].fd = -1;
+		}
 		if (polled[0].revents)
 			break;
 		if (polled[1].revents)
 			forward(launch, signals);
 	}
 	return child_wait(&launch->machine.vmm);
+}
+
+/* As `hull start` does. */
+static void wait_until_ready(struct launch *launch)
+{
+	cleanup_close int readiness = -1;
+
+	flock(launch->container.folder, LOCK_UN);
+	readiness = ask_for_readiness(launch);
+	if (readiness >= 0)
+		pass_readiness_on(launch, readiness, launch->machine.vmm.pid);
 }
 
 static void clean_up(struct launch *launch, bool keep)
@@ -167,7 +215,10 @@ static int run(const struct invocation *invocation, struct error *err)
 		return error_set_errno(err, "block signals");
 	if (launch(&launching, &made, err) < 0)
 		return -1;
-	return options->detach ? 0 : stay(&made, options->keep, err);
+	if (!options->detach)
+		return stay(&made, options->keep, err);
+	wait_until_ready(&made);
+	return 0;
 }
 
 const struct command command_run = {

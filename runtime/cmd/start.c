@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/file.h>
 
 #include "common/cleanup.h"
 #include "runtime/agent.h"
@@ -11,6 +12,8 @@
 #include "runtime/config.h"
 #include "runtime/container.h"
 #include "runtime/machine.h"
+#include "runtime/notify.h"
+#include "runtime/report.h"
 
 #define LOCK_TIMEOUT_MS 10000
 
@@ -41,6 +44,19 @@ static bool has_run(const struct container *container, const struct attachment *
 	return result >= 0 && machine_has_exited(attachment->watch.vmm, result);
 }
 
+/* Whoever has started it for systemd waits here, as long as it takes. */
+static void wait_until_ready(const struct container *container, struct attachment *attachment)
+{
+	struct error err;
+
+	/* Other hull processes may work on it meanwhile. */
+	flock(container->folder, LOCK_UN);
+	attachment->watch.deadline = 0;
+	if (notify_ask(attachment->agent, container->id, &attachment->watch, &err) < 0 ||
+	    notify_pass_on(attachment->agent, container->state.vmm.pid, &attachment->watch, &err) < 0)
+		report_warning("%s", err.message);
+}
+
 static int run(const struct invocation *invocation, struct error *err)
 {
 	cleanup_attachment struct attachment attachment = ATTACHMENT_NONE;
@@ -54,8 +70,9 @@ static int run(const struct invocation *invocation, struct error *err)
 	if (watch_start_timeout(&timeout, err) < 0 ||
 	    container_open(invocation->global->root, invocation->argv[0], &container, err) < 0)
 		return -1;
-	/* A creation under way holds the lock for as long as it takes. */
-	if (container_status(&container) != CONTAINER_CREATING && container_lock(&container, LOCK_TIMEOUT_MS, err) < 0)
+	/* Whoever has seen that the container is there may be here before the creation has come to its end. */
+	if (container_settled_status(&container, LOCK_TIMEOUT_MS) != CONTAINER_CREATING &&
+	    container_lock(&container, LOCK_TIMEOUT_MS, err) < 0)
 		return -1;
 	if (check_status(&container, err) < 0)
 		return -1;
@@ -68,6 +85,8 @@ static int run(const struct invocation *invocation, struct error *err)
 	if (container_save(&container, err) < 0)
 		return -1;
 	container_run_hooks(&container, "poststart", "running", container.state.vmm.pid);
+	if (notify_wanted())
+		wait_until_ready(&container, &attachment);
 	return 0;
 }
 

@@ -4,6 +4,7 @@
  *
  *   socket_client PATH [N]       N times at once, each sending the input's bytes (default: 1)
  *   socket_client PATH hold      sends nothing, prints what comes, and ends when the other side does
+ *   socket_client PATH datagram  sends the input as one datagram
  */
 #include <err.h>
 #include <stdio.h>
@@ -16,10 +17,10 @@
 
 static char input[8 << 20];
 
-static int connect_to(const char *path)
+static int connect_to(const char *path, int type)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	int fd = socket(AF_UNIX, type, 0);
 
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
@@ -29,7 +30,7 @@ static int connect_to(const char *path)
 
 static int talk(const char *path, size_t size)
 {
-	int fd = connect_to(path);
+	int fd = connect_to(path, SOCK_STREAM);
 	char buffer[65536];
 	ssize_t n;
 
@@ -49,7 +50,7 @@ static int talk(const char *path, size_t size)
 static int hold(const char *path)
 {
 	char buffer[65536];
-	int fd = connect_to(path);
+	int fd = connect_to(path, SOCK_STREAM);
 	ssize_t n;
 
 	while ((n = recv(fd, buffer, sizeof(buffer), 0)) > 0)
@@ -68,6 +69,8 @@ int main(int argc, char **argv)
 	if (argc > 2 && strcmp(argv[2], "hold") == 0)
 		return hold(argv[1]);
 	size = fread(input, 1, sizeof(input), stdin);
+	if (argc > 2 && strcmp(argv[2], "datagram") == 0)
+		return send(connect_to(argv[1], SOCK_DGRAM), input, size, 0) != (ssize_t)size;
 	if (times == 1)
 		return talk(argv[1], size);
 	for (int i = 0; i < times; i++)

@@ -22,6 +22,27 @@ static struct plan *plan_of(json_t *spec, struct error *err)
 	return plan;
 }
 
+static void test_notify(void **state)
+{
+	struct error err = {0};
+	json_t *order = order_around(spec_new());
+	struct plan *plan;
+	const struct plan_mount *last;
+
+	(void)state;
+	json_object_set_new(order, "notify", json_true());
+	plan = plan_new(order, &err);
+	json_decref(order);
+	if (!plan)
+		fail_msg("%s", err.message);
+	last = &plan->mounts[plan->n_mounts - 1];
+	assert_string_equal(last->destination, "/run/notify/notify.sock");
+	assert_true(last->is_socket && last->socket.is_notify);
+	assert_int_equal(last->socket.mode, 0777);
+	assert_string_equal(plan->process.env[plan->process.n_env - 1], "NOTIFY_SOCKET=/run/notify/notify.sock");
+	plan_free(plan);
+}
+
 static void test_runc_spec(void **state)
 {
 	struct error err = {0};
@@ -373,10 +394,10 @@ static void test_orders(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_runc_spec), cmocka_unit_test(test_environment), cmocka_unit_test(test_activation),
-	    cmocka_unit_test(test_user),      cmocka_unit_test(test_bind),	  cmocka_unit_test(test_refused),
-	    cmocka_unit_test(test_orders),    cmocka_unit_test(test_filter),	  cmocka_unit_test(test_warnings),
-	    cmocka_unit_test(test_parts),     cmocka_unit_test(test_seed),
+	    cmocka_unit_test(test_notify),     cmocka_unit_test(test_runc_spec), cmocka_unit_test(test_environment),
+	    cmocka_unit_test(test_activation), cmocka_unit_test(test_user),	 cmocka_unit_test(test_bind),
+	    cmocka_unit_test(test_refused),    cmocka_unit_test(test_orders),	 cmocka_unit_test(test_filter),
+	    cmocka_unit_test(test_warnings),   cmocka_unit_test(test_parts),	 cmocka_unit_test(test_seed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
