@@ -142,15 +142,12 @@ static int read_huge_pages(struct resources *resources, const json_t *array, str
 	return 0;
 }
 
-/* Processors and devices are named by the host's numbers (see the head of resources.h): the fields that are meant for
- * them reach the host's cgroup, these files would not. */
-static const char *field_of_host(const char *file)
+/* Processors and devices are named by the host's numbers (see the head of resources.h): the host has set these. */
+static bool is_of_host(const char *file)
 {
-	if (strncmp(file, "cpuset.", 7) == 0)
-		return "cpu.cpus and cpu.mems";
-	if (strncmp(file, "io.", 3) == 0 && strcmp(file, "io.weight") != 0 && strcmp(file, "io.bfq.weight") != 0)
-		return "blockIO";
-	return NULL;
+	if (strncmp(file, "io.", 3) == 0)
+		return strcmp(file, "io.weight") != 0 && strcmp(file, "io.bfq.weight") != 0;
+	return strncmp(file, "cpuset.", 7) == 0;
 }
 
 static int read_unified(struct resources *resources, const json_t *object, struct error *err)
@@ -164,12 +161,7 @@ static int read_unified(struct resources *resources, const json_t *object, struc
 			continue;
 		if (strchr(file, '/'))
 			return error_set(err, EINVAL, "unified resource \"%s\" must be a file name (no slashes)", file);
-		if (field_of_host(file))
-			return error_set(err, ENOTSUP,
-					 "unified resource \"%s\" is not supported: its numbers are the host's; "
-					 "linux.resources.%s does it there",
-					 file, field_of_host(file));
-		if (add_text(resources, file, json_string_value(value), true, err) < 0)
+		if (!is_of_host(file) && add_text(resources, file, json_string_value(value), true, err) < 0)
 			return -1;
 	}
 	return 0;

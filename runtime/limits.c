@@ -9,7 +9,10 @@
 #include <string.h>
 
 #include "common/cgroup_values.h"
+#include "common/cleanup.h"
+#include "common/io.h"
 #include "common/spec_values.h"
+#include "common/words.h"
 
 #define CPUS_MAX 65536
 
@@ -77,11 +80,54 @@ static int read_cpu(const json_t *cpu, struct limits *limits, struct error *err)
 	return read_list(cpu, "cpus", &limits->cpus, err) < 0 ? -1 : read_list(cpu, "mems", &limits->mems, err);
 }
 
+/* "QUOTA PERIOD", "max PERIOD", or the first alone (Documentation/admin-guide/cgroup-v2.rst, cpu.max). */
+static int read_cpu_max(const char *text, struct limits *limits, struct error *err)
+{
+	const char *blank = strchr(text, ' ');
+	cleanup_free char *first = strndup(text, blank ? (size_t)(blank - text) : strlen(text));
+	uint64_t quota = 0, period = CGROUP_CPU_PERIOD;
+	bool is_max;
+
+	if (!first)
+		return error_set(err, ENOMEM, "out of memory");
+	is_max = strcmp(first, "max") == 0;
+	if ((!is_max && parse_u64(first, 1, INT64_MAX, &quota) < 0) ||
+	    (blank && parse_u64(blank + 1, 1, INT64_MAX, &period) < 0))
+		return error_set(err, EINVAL, "linux.resources.unified: cpu.max: \"%s\" is not a quota and a period",
+				 text);
+	limits->quota = is_max ? -1 : (int64_t)quota;
+	limits->period = period;
+	return 0;
+}
+
+/* Those files whose values decide about more than the cgroup's: they stand for the fields of the same meaning. */
+static int read_unified(const json_t *unified, struct limits *limits, struct error *err)
+{
+	const char *cpu_max = json_string_value(json_object_get(unified, "cpu.max"));
+	const struct {
+		const char *file, **list;
+	} lists[] = {{"cpuset.cpus", &limits->cpus}, {"cpuset.mems", &limits->mems}};
+
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		const char *text = json_string_value(json_object_get(unified, lists[i].file));
+
+		if (!text || *text == '\0')
+			continue;
+		if (limits_count_cpus(text) == 0)
+			return error_set(err, EINVAL, "linux.resources.unified: %s: \"%s\" is not a list like 0-3,7",
+					 lists[i].file, text);
+		*lists[i].list = text;
+	}
+	return cpu_max ? read_cpu_max(cpu_max, limits, err) : 0;
+}
+
 int limits_read(const json_t *resources, struct limits *limits, struct error *err)
 {
-	*limits = (struct limits){.block_io = json_object_get(resources, "blockIO")};
+	*limits = (struct limits){.block_io = json_object_get(resources, "blockIO"),
+				  .unified = json_object_get(resources, "unified")};
 	if (read_memory(json_object_get(resources, "memory"), limits, err) < 0 ||
 	    read_cpu(json_object_get(resources, "cpu"), limits, err) < 0 ||
+	    read_unified(limits->unified, limits, err) < 0 ||
 	    read_unsigned(limits->block_io, "weight", &limits->weight, "blockIO", err) < 0)
 		return -1;
 	if (limits->weight != 0 && (limits->weight < 10 || limits->weight > 1000))
@@ -292,6 +338,29 @@ static int add_weights(const struct limits *limits, bool bfq, struct settings *s
 	return 0;
 }
 
+/* Whether a file of the container's cgroup says something about the host's as well, or only about that. */
+static bool is_of_host(const char *file)
+{
+	static const char *const others[] = {"cpu.max",	  "cpuset.cpus",   "cpuset.mems",
+					     "io.weight", "io.bfq.weight", NULL};
+
+	if (strchr(file, '/') || is_one_of(others, file))
+		return false;
+	return strncmp(file, "cpu.", 4) == 0 || strncmp(file, "cpuset.", 7) == 0 || strncmp(file, "io.", 3) == 0;
+}
+
+static void add_unified(const struct limits *limits, struct settings *settings)
+{
+	const char *file;
+	json_t *value;
+
+	json_object_foreach((json_t *)limits->unified, file, value)
+	{
+		if (is_of_host(file) && json_is_string(value))
+			add(settings, file, "unified", "%s", json_string_value(value));
+	}
+}
+
 int limits_settings(const struct limits *limits, uint64_t machine_memory, bool bfq, struct settings *settings,
 		    struct error *err)
 {
@@ -304,6 +373,7 @@ int limits_settings(const struct limits *limits, uint64_t machine_memory, bool b
 		settings_release(settings);
 		return -1;
 	}
+	add_unified(limits, settings);
 	if (settings->failed) {
 		settings_release(settings);
 		return error_set(err, ENOMEM, "list the limits of the host's cgroup");

@@ -10,7 +10,10 @@
  *   cpu.*                 cpu.weight, cpu.max, cpu.max.burst, cpu.idle, cpuset.cpus, cpuset.mems
  *   blockIO.*             io.weight or io.bfq.weight, io.max
  *
- * pids, hugepageLimits, rdma and unified are about the container's processes, which are not processes of the host.
+ *   unified               cpu.*, cpuset.* and io.* as they are, after what the fields above say; the others, and the
+ *                         default weights of io, are the guest's
+ *
+ * pids, hugepageLimits and rdma are about the container's processes, which are not processes of the host.
  */
 #pragma once
 
@@ -36,6 +39,7 @@ struct limits {
 	const char *cpus, *mems; /* lists like 0-3,7; or NULL. They belong to the JSON */
 	uint64_t weight;	 /* blockIO, 10 to 1000 */
 	const json_t *block_io;	 /* linux.resources.blockIO, or NULL */
+	const json_t *unified;	 /* linux.resources.unified, or NULL */
 };
 
 /* Reads and checks resources (NULL: nothing is asked). The result points into the JSON. Messages name the field. */

@@ -29,6 +29,10 @@ same "update: swap on the host" 0 "$(value memory.swap.max)"
 "$hull" update --memory 2G --memory-swap 2G c 2>"$work/err" && grep -q 'level=warning.*only .* MiB of memory' "$work/err" && ok "a limit beyond the machine is a warning" || not_ok "a limit beyond the machine is a warning" "$(cat "$work/err")"
 says "update of a CPU that is not there" any "linux.resources.cpu.cpus: write .*4000" "$hull" update --cpuset-cpus 4000 c
 same "which changes nothing" "70000 100000" "$(value cpu.max)"
+echo '{"unified":{"cpu.max":"80000 200000","cpu.weight":"16","pids.max":"10","cpuset.cpus":"0"}}' >"$work/resources"
+check "update of unified" "$hull" update -r "$work/resources" c
+same "unified: inside" "80000 200000 16 10" "$(inside | cut -d" " -f2-)"
+same "unified: on the host" "80000 200000 16 0 max" "$(value cpu.max) $(value cpu.weight) $(value cpuset.cpus) $(value pids.max)"
 says "update with a bad number" any 'invalid value for memory: .*lots' "$hull" update --memory lots c
 says "update with bad JSON" any 'invalid JSON' sh -c "echo '{' | '$hull' update -r - c"
 says "update with Intel RDT" any 'l3 cache schema is not enabled' "$hull" update --l3-cache-schema x c

@@ -119,12 +119,10 @@ static void test_unified(void **state)
 	       "pids.max=10;pids.max=7;memory.high=;");
 	expect_error("{\"unified\":{\"../pids.max\":\"7\"}}",
 		     "unified resource \"../pids.max\" must be a file name (no slashes)");
-	expect_error("{\"unified\":{\"cpuset.cpus\":\"7\"}}",
-		     "unified resource \"cpuset.cpus\" is not supported: its numbers are the host's; "
-		     "linux.resources.cpu.cpus and cpu.mems does it there");
-	expect_error("{\"unified\":{\"io.max\":\"8:0 rbps=1\"}}",
-		     "unified resource \"io.max\" is not supported: its numbers are the host's; "
-		     "linux.resources.blockIO does it there");
+	/* The host's. */
+	expect("{\"unified\":{\"cpuset.cpus\":\"7\",\"io.max\":\"8:0 rbps=1\",\"cpu.max\":\"max "
+	       "100000\",\"io.weight\":\"50\"}}",
+	       "cpu.max=max 100000;io.weight=50;");
 }
 
 static void make_file(int directory, const char *name, const char *content)

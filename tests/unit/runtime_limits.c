@@ -113,6 +113,22 @@ static void test_cpu(void **state)
 	expect_error("{\"cpu\":{\"mems\":\"a\"}}", "cpu.mems");
 }
 
+static void test_unified(void **state)
+{
+	(void)state;
+	expect(
+	    "{\"cpu\":{\"quota\":5000,\"cpus\":\"1\"},\"unified\":{\"cpu.max\":\"max 20000\",\"cpuset.cpus\":\"0-1\"}}",
+	    "cpuset.cpus=0-1;cpu.max=max 20000;");
+	expect("{\"unified\":{\"cpu.max\":\"7000\",\"cpuset.mems\":\"0\"}}", "cpuset.mems=0;cpu.max=7000 100000;");
+	expect("{\"cpu\":{\"shares\":1024},\"unified\":{\"cpu.weight\":\"42\",\"io.max\":\"8:0 rbps=1\"}}",
+	       "cpu.weight=39;cpu.weight=42;io.max=8:0 rbps=1;");
+	/* The guest's. */
+	expect("{\"unified\":{\"memory.max\":\"1\",\"pids.max\":\"7\",\"io.weight\":\"50\",\"cpu.a/b\":\"1\"}}", "");
+	expect_error("{\"unified\":{\"cpu.max\":\"7 x\"}}", "cpu.max: \"7 x\"");
+	expect_error("{\"unified\":{\"cpu.max\":\"\"}}", "cpu.max");
+	expect_error("{\"unified\":{\"cpuset.cpus\":\"1-\"}}", "cpuset.cpus: \"1-\"");
+}
+
 static void test_lists(void **state)
 {
 	unsigned char mask[4];
@@ -271,10 +287,10 @@ static void test_config_file(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_memory),	 cmocka_unit_test(test_oom_reach), cmocka_unit_test(test_cpu),
-	    cmocka_unit_test(test_lists),	 cmocka_unit_test(test_block_io),  cmocka_unit_test(test_paths),
-	    cmocka_unit_test(test_machine_size), cmocka_unit_test(test_scopes),	   cmocka_unit_test(test_config),
-	    cmocka_unit_test(test_config_file),
+	    cmocka_unit_test(test_memory),  cmocka_unit_test(test_oom_reach),	 cmocka_unit_test(test_cpu),
+	    cmocka_unit_test(test_unified), cmocka_unit_test(test_lists),	 cmocka_unit_test(test_block_io),
+	    cmocka_unit_test(test_paths),   cmocka_unit_test(test_machine_size), cmocka_unit_test(test_scopes),
+	    cmocka_unit_test(test_config),  cmocka_unit_test(test_config_file),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
