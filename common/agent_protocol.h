@@ -48,6 +48,9 @@
  *
  *           A socket of the host is {"socket": {"uid", "gid", "mode"}} in mounts, in the place of an export.
  *
+ *           "writable": [PATH...] (may be absent) beside "export": what is mounted on the host at these places below
+ *           it can be written to although the mount of the export itself is read-only.
+ *
  *           "disks": [{"serial": TEXT, "rootfs": true | "mount": INDEX | "device": INDEX | "name": NAME}...], disks of
  * the machine (virtio-blk) by serial number: the root file system is on it (rootfs is absent then); it is the source of
  * spec.mounts[INDEX]; it is what spec.linux.devices[INDEX] and the rules about that mean; or it is to be the device

@@ -23,7 +23,8 @@ const struct spec_field spec_fields[] = {
     {"mounts[].type", SPEC_STRING, SPEC_GUEST,
      "what the guest's kernel has without anything of the host; ext2 ext3 ext4 erofs on a disk", false},
     {"mounts[].source", SPEC_STRING, SPEC_HOST,
-     "of bind mounts, shared by virtio-fs, sockets relayed; of ext2 to ext4 and erofs, a block device or image file",
+     "of bind mounts, shared by virtio-fs, sockets relayed, /proc on /proc the machine's own; of ext2 to ext4 and "
+     "erofs, a block device or image file",
      false},
     {"mounts[].options", SPEC_ARRAY, SPEC_GUEST, NULL, false},
     {"mounts[].options[]", SPEC_STRING, SPEC_GUEST,
@@ -548,7 +549,7 @@ int spec_fields_check(const json_t *config, struct error *err)
 	return spec_fields_walk(config, check_value, err);
 }
 
-bool spec_mount_is_bind(const json_t *mount)
+static bool asks_for_bind(const json_t *mount)
 {
 	static const char *const binds[] = {"bind", "rbind", NULL};
 	const json_t *option;
@@ -562,6 +563,17 @@ bool spec_mount_is_bind(const json_t *mount)
 			return true;
 	}
 	return false;
+}
+
+bool spec_mount_is_own_proc(const json_t *mount)
+{
+	return strcmp(spec_text(mount, "source", ""), "/proc") == 0 &&
+	       strcmp(spec_text(mount, "destination", ""), "/proc") == 0 && asks_for_bind(mount);
+}
+
+bool spec_mount_is_bind(const json_t *mount)
+{
+	return asks_for_bind(mount) && !spec_mount_is_own_proc(mount);
 }
 
 bool spec_is_disk_type(const char *type)

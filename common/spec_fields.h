@@ -71,8 +71,12 @@ int spec_fields_walk(const json_t *config, spec_visit *visit, void *context);
 bool spec_value_says_nothing(const struct spec_field *field, const json_t *value);
 
 /* Whether an element of "mounts" is a bind mount: bind or rbind is among its options, whatever type it names, or its
- * type is bind (config.md "Mounts"). */
+ * type is bind (config.md "Mounts"). Not one of /proc on /proc, see below. */
 bool spec_mount_is_bind(const json_t *mount);
+
+/* Whether it is what rootless engines write for a container that shares the runtime's pid namespace, where mounting
+ * proc is not allowed: a bind mount of /proc at the same place. To a machine that is its own proc. */
+bool spec_mount_is_own_proc(const json_t *mount);
 
 /* Whether it is a type of file system on a disk that the guest's kernel can mount. */
 bool spec_is_disk_type(const char *type);

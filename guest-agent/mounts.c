@@ -311,6 +311,34 @@ static int open_socket(const struct plan_socket *socket, struct error *err)
 	return tree < 0 ? error_set_errno(err, "open the socket's stand-in") : tree;
 }
 
+/* On the host something else is mounted there, and only the mount above was to be read-only. */
+static int mount_writable(int tree, const char *path)
+{
+	cleanup_close int target = path_open_beneath(tree, path, O_PATH);
+	cleanup_close int clone =
+	    target < 0 ? -1 : open_tree(target, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+
+	/* It may have gone. */
+	if (target < 0)
+		return errno == ENOENT || errno == ENOTDIR ? 0 : -1;
+	if (clone < 0 || mount_set_attributes(clone, 0, 0, MOUNT_ATTR_RDONLY, 0) < 0)
+		return -1;
+	return mount_attach(clone, target);
+}
+
+static int mount_all_writable(int tree, const json_t *paths, struct error *err)
+{
+	const json_t *path;
+	size_t i;
+
+	json_array_foreach(paths, i, path)
+	{
+		if (json_is_string(path) && mount_writable(tree, json_string_value(path)) < 0)
+			return error_set_errno(err, "mount what is below it at `%s`", json_string_value(path));
+	}
+	return 0;
+}
+
 static int mount_bind(int root, const struct plan_mount *mount, struct error *err)
 {
 	cleanup_close int tree = mount->is_socket
@@ -329,9 +357,11 @@ static int mount_bind(int root, const struct plan_mount *mount, struct error *er
 		return -1;
 	if (set_bind_options(tree, mount) < 0)
 		return error_set_errno(err, "set mount options");
-	if (mount_attach(tree, target) < 0 || propagate_all(tree, &mount->options) < 0)
+	if (mount_attach(tree, target) < 0)
 		return error_set_errno(err, "mount");
-	return 0;
+	if (mount_all_writable(tree, mount->writable, err) < 0)
+		return -1;
+	return propagate_all(tree, &mount->options) < 0 ? error_set_errno(err, "mount") : 0;
 }
 
 /* --- remounts ---------------------------------------------------------------------------------------------------- */

@@ -42,6 +42,7 @@ struct plan_mount {
 	const char *source;	    /* as the spec has it: for messages, and shown in /proc/mounts */
 	const char *type;	    /* file system; "bind" for a bind mount */
 	const char *exported;	    /* bind mount: the export that is its source */
+	const json_t *writable;	    /* bind mount: array of paths below it that stay writable, or NULL */
 	unsigned long source_flags; /* bind mount: flags (MS_NOSUID...) of the host's mount that the source is on */
 	bool is_socket;		    /* bind mount of a socket, instead of an export */
 	struct plan_socket socket;

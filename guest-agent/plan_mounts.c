@@ -148,9 +148,10 @@ static int read_type(struct plan_mount *mount, const json_t *json, const json_t 
 		if (plan_export(json_object_get(exports, key), &mount->exported, &mount->source_flags) < 0)
 			return error_set(err, EINVAL, "mounts[%zu]: the order names no export for this bind mount",
 					 index);
+		mount->writable = json_object_get(json_object_get(exports, key), "writable");
 		return 0;
 	}
-	mount->type = spec_text(json, "type", "");
+	mount->type = spec_mount_is_own_proc(json) ? "proc" : spec_text(json, "type", "");
 	if (*mount->type == '\0')
 		return error_set(err, EINVAL, "mounts[%zu].type must be given for what is no bind mount", index);
 	/* Of those on a disk, disks.h has put the node into the source. */

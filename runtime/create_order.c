@@ -36,7 +36,12 @@ static void write_export(FILE *out, const struct export *export)
 		fprintf(out, "%s\"%s\"", separator, options[i].option);
 		separator = ",";
 	}
-	fputs("]}", out);
+	fputc(']', out);
+	if (json_array_size(export->writable) > 0) {
+		fputs(",\"writable\":", out);
+		json_dumpf(export->writable, out, JSON_COMPACT);
+	}
+	fputc('}', out);
 }
 
 /* The root file system, where it is exported, is the first. */

@@ -22,8 +22,10 @@
 
 void exports_release(struct exports *exports)
 {
-	for (size_t i = 0; i < exports->n; i++)
+	for (size_t i = 0; i < exports->n; i++) {
 		close(exports->list[i].fd);
+		json_decref(exports->list[i].writable);
+	}
 	free(exports->list);
 	free(exports->rootfs);
 	*exports = (struct exports){0};
@@ -81,14 +83,25 @@ static int check_source(size_t index, const char *source, const struct stat *sta
 				      : "bind mounts of those are not supported, name it in linux.devices");
 }
 
+/* To the guest an export is one mount, and read-only as a whole: it is told of what shall not be. */
+static int find_writable(struct export *export, struct error *err)
+{
+	if (!export->read_only || export->read_only_below || !export->recursive)
+		return 0;
+	export->writable = export_tree_writable_below(export->fd, err);
+	return export->writable ? 0 : -1;
+}
+
 /* After what is to be known of the host's mount has been read. */
 static int make_tree(struct export *export, struct error *err)
 {
 	if (export->is_socket)
 		return 0;
-	if (read_host_flags(export, err) == 0 &&
-	    export_tree_clone(&export->fd, export->read_only, export->recursive, &export->idmap, err) == 0)
+	if (read_host_flags(export, err) == 0 && find_writable(export, err) == 0 &&
+	    export_tree_clone(&export->fd, export->read_only, export->read_only_below, export->recursive,
+			      &export->idmap, err) == 0)
 		return 0;
+	json_decref(export->writable);
 	close(export->fd);
 	return -1;
 }
@@ -115,6 +128,7 @@ static int open_bind_mount(size_t index, const json_t *mount, const struct idmap
 	    .fd = take_fd(&fd),
 	    .mount = index,
 	    .read_only = has_option(mount, "ro", "rw"),
+	    .read_only_below = has_option(mount, "rro", "rrw"),
 	    .recursive = has_option(mount, "rbind", NULL),
 	    .idmap = *idmap,
 	    .is_socket = S_ISSOCK(status.st_mode),

@@ -22,8 +22,10 @@ struct export
 	size_t mount;		  /* index into spec.mounts, where it is a bind mount */
 	unsigned long host_flags; /* of the host's mount: ST_NOSUID and so on, statvfs(3) */
 	bool read_only;
+	bool read_only_below; /* and so are the mounts below it */
 	bool recursive;
 	struct idmap idmap; /* refers to the spec */
+	json_t *writable;   /* array of relative paths: mounts below a read-only one that are not; or NULL */
 	bool is_socket;	    /* not an export after all: relayed, see relay.h. fd is the socket itself */
 	uid_t uid;	    /* is_socket: its owner and mode */
 	gid_t gid;

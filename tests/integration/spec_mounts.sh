@@ -12,8 +12,8 @@ echo "in the mount below" >"$work/volume/sub/file"
 show='awk "{ n = split(\$0, f, \" \"); o = \"\"; for (i = 7; f[i] != \"-\"; i++) { sub(/:[0-9]+/, \"\", f[i]); o = o \" \" f[i] }
 	if (f[5] ~ /^\/(m|sys\/fs\/cgroup|dev\/shm|t)/) print f[5], f[6], o, f[i+1] ~ /virtiofs|ext4|overlay/ ? \"files\" : f[i+1] }" /proc/self/mountinfo | sort'
 # Times: under runc a bind mount has the mode of the host's mount. What is mounted below the source of a recursive bind mount comes with it, but
-# is no mount of its own in the guest: it has the options of the one that it is below.
-normalize() { sed -E -e '/^\/(m|t)/s/,(rel|no)atime//' -e '/^\/m.\/sub /d' -e '/^b\/sub written/d'; }
+# is no mount of its own in the guest, unless it can be written to below one that is read-only.
+normalize() { sed -E -e '/^\/(m|t)/s/,(rel|no)atime//' -e '/^\/m[^b]\/sub /d' -e 's/^(\/mb\/sub .*) tmpfs$/\1 files/'; }
 bind() { # DESTINATION OPTION...
 	local destination=$1
 	shift
@@ -26,6 +26,10 @@ edit "$b" ".mounts += [$(bind /ma bind), $(bind /mb rbind ro), $(bind /mc rbind 
 	$(bind /mi rbind rprivate), $(bind /mj rbind unbindable), $(bind /mk bind rw suid dev exec async)]"
 both "bind mounts and their options"
 
+new_bundle 'grep -c " /proc " /proc/mounts; cat /proc/1/comm'
+edit "$b" '.linux.namespaces -= [{"type":"pid"}] | .mounts |= map((select(.type == "proc") | .type = "none" | .source = "/proc" | .options = ["rbind","nosuid","nodev","noexec"]) // .)'
+hull_says "/proc of the host is the machine's" "1
+sh"
 new_bundle "$show"'; cat /m/file /mfile /made/by/file'
 edit "$b" ".mounts += [{destination:\"/m\", type:\"ext4\", source:\"$work/volume\", options:[\"bind\"]}, {destination:\"/mfile\", type:\"tmpfs\", source:\"$work/volume/file\", options:[\"rbind\",\"ro\"]},
 	{destination:\"made/by/file\", source:\"$work/volume/file\", options:[\"bind\"]}]"

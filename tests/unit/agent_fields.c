@@ -124,6 +124,10 @@ static void test_walk(void **state)
 	json_decref(spec);
 	spec = json_loads("{\"destination\":\"/x\",\"options\":[\"ro\",\"rbind\"]}", 0, NULL);
 	assert_true(spec_mount_is_bind(spec));
+	json_object_set_new(spec, "source", json_string("/proc"));
+	assert_true(spec_mount_is_bind(spec) && !spec_mount_is_own_proc(spec));
+	json_object_set_new(spec, "destination", json_string("/proc"));
+	assert_true(!spec_mount_is_bind(spec) && spec_mount_is_own_proc(spec));
 	json_decref(spec);
 }
 
