@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "common/cgroup_values.h"
-#include "common/cleanup.h"
 #include "common/io.h"
 #include "common/spec_values.h"
 #include "common/words.h"
@@ -84,12 +83,13 @@ static int read_cpu(const json_t *cpu, struct limits *limits, struct error *err)
 static int read_cpu_max(const char *text, struct limits *limits, struct error *err)
 {
 	const char *blank = strchr(text, ' ');
-	cleanup_free char *first = strndup(text, blank ? (size_t)(blank - text) : strlen(text));
+	size_t length = blank ? (size_t)(blank - text) : strlen(text);
 	uint64_t quota = 0, period = CGROUP_CPU_PERIOD;
+	char first[24] = "";
 	bool is_max;
 
-	if (!first)
-		return error_set(err, ENOMEM, "out of memory");
+	if (length < sizeof(first))
+		memcpy(first, text, length);
 	is_max = strcmp(first, "max") == 0;
 	if ((!is_max && parse_u64(first, 1, INT64_MAX, &quota) < 0) ||
 	    (blank && parse_u64(blank + 1, 1, INT64_MAX, &period) < 0))

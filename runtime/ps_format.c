@@ -395,8 +395,13 @@ static void write_row(const struct ps_format *format, const struct row *row, FIL
 void ps_format_write(const struct ps_format *format, const json_t *answer, FILE *out)
 {
 	struct row row = {.memory = number_of(answer, "memory")};
+	const json_t *process;
 	size_t index;
 
 	write_titles(format, out);
-	json_array_foreach(json_object_get(answer, "processes"), index, row.process) write_row(format, &row, out);
+	json_array_foreach(json_object_get(answer, "processes"), index, process)
+	{
+		row.process = process;
+		write_row(format, &row, out);
+	}
 }
