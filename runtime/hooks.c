@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -126,8 +127,9 @@ static char **make_words(const json_t *list, const char *only)
 	return words;
 }
 
-/* Everything but the three streams is closed, and no signal is blocked or ignored. */
-static int spawn_hook(const char *path, char **args, char **env, const int streams[3], pid_t *pid)
+/* Everything but the three streams is closed, and no signal is blocked or ignored. folder is where it runs; NULL: here.
+ */
+static int spawn_hook(const char *path, char **args, char **env, const char *folder, const int streams[3], pid_t *pid)
 {
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
@@ -144,6 +146,8 @@ static int spawn_hook(const char *path, char **args, char **env, const int strea
 	for (int i = 0; i < 3; i++)
 		posix_spawn_file_actions_adddup2(&actions, streams[i], i);
 	posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
+	if (folder)
+		posix_spawn_file_actions_addchdir_np(&actions, folder);
 	result = posix_spawn(pid, path, &actions, &attributes, args, env);
 	posix_spawn_file_actions_destroy(&actions);
 	posix_spawnattr_destroy(&attributes);
@@ -165,7 +169,7 @@ static void close_pipes(int pipes[3][2])
 			cleanup_close_fd(&pipes[i][end]);
 }
 
-static int start(const json_t *hook, int pipes[3][2], struct running *running, struct error *err)
+static int start(const json_t *hook, const char *folder, int pipes[3][2], struct running *running, struct error *err)
 {
 	const char *path = json_string_value(json_object_get(hook, "path"));
 	const int streams[3] = {pipes[0][0], pipes[1][1], pipes[2][1]};
@@ -175,7 +179,7 @@ static int start(const json_t *hook, int pipes[3][2], struct running *running, s
 	int code;
 
 	/* As with runc and crun, one that says nothing of its environment has ours. */
-	code = args && env ? spawn_hook(path, args, list ? env : environ, streams, &running->pid) : ENOMEM;
+	code = args && env ? spawn_hook(path, args, list ? env : environ, folder, streams, &running->pid) : ENOMEM;
 	free(args);
 	free(env);
 	if (code)
@@ -314,7 +318,7 @@ static int attend(const json_t *hook, struct running *running, int signals, stru
 	return judge(running, status, err);
 }
 
-static int run_one(const json_t *hook, const char *input, int signals, struct error *err)
+static int run_one(const json_t *hook, const char *input, const char *folder, int signals, struct error *err)
 {
 	__attribute__((cleanup(release_running))) struct running running = {
 	    .pidfd = -1, .in = -1, .out = -1, .err = -1, .input = input, .input_left = strlen(input)};
@@ -322,7 +326,7 @@ static int run_one(const json_t *hook, const char *input, int signals, struct er
 	int result = make_pipes(pipes, err);
 
 	if (result == 0)
-		result = start(hook, pipes, &running, err);
+		result = start(hook, folder, pipes, &running, err);
 	/* The hook's ends are its own now. */
 	close_pipes(pipes);
 	if (result < 0)
@@ -350,6 +354,21 @@ static char *format_subject(const struct hook_subject *subject)
 	return text;
 }
 
+static bool is_folder(const char *path)
+{
+	struct stat status;
+
+	return path && stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+/* The bundle may be gone when a container is deleted. */
+static const char *folder_of(const char *kind, const struct hook_subject *subject)
+{
+	if (strcmp(kind, "createContainer") == 0 && is_folder(subject->rootfs))
+		return subject->rootfs;
+	return is_folder(subject->bundle) ? subject->bundle : NULL;
+}
+
 static int run_list(const json_t *list, const char *kind, const struct hook_subject *subject, int signals, bool go_on,
 		    struct error *err)
 {
@@ -362,7 +381,7 @@ static int run_list(const json_t *list, const char *kind, const struct hook_subj
 	json_array_foreach(list, index, hook)
 	{
 		report_debug("%s hook #%zu", kind, index);
-		if (run_one(hook, input, signals, err) == 0)
+		if (run_one(hook, input, folder_of(kind, subject), signals, err) == 0)
 			continue;
 		error_prefix(err, "error running %s hook #%zu", kind, index);
 		if (!go_on)

@@ -4,8 +4,8 @@
  * there and has its namespaces, and before its root file system is set up; poststart after its process has been
  * started; poststop after it has been deleted. startContainer belongs to the guest.
  *
- * A hook gets the container's state on stdin, its environment (hull's where it names none), and no other descriptor.
- * What it writes is shown when it fails.
+ * A hook gets the container's state on stdin, its environment (hull's where it names none), and no other descriptor. It
+ * runs in the bundle, createContainer in the root file system, as with runc. What it writes is shown when it fails.
  */
 #pragma once
 
@@ -21,6 +21,7 @@ int hooks_check(const json_t *hooks, struct error *err);
 /* What a hook is told of a container. */
 struct hook_subject {
 	const char *id, *bundle;
+	const char *rootfs; /* or NULL */
 	const char *status;
 	pid_t pid; /* 0: none any more */
 	json_t *annotations;

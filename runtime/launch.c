@@ -179,6 +179,7 @@ static int run_create_hooks(const struct materials *materials, struct launch *la
 	const struct state *state = &launch->container.state;
 	struct hook_subject subject = {.id = state->id,
 				       .bundle = state->bundle,
+				       .rootfs = materials->exports.rootfs,
 				       .status = "creating",
 				       .pid = state->sandbox ? state->machine.pid : launch->machine.vmm.pid,
 				       .annotations = state->annotations};

@@ -13,6 +13,7 @@ pid=$(echo "$state" | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')
 {
 	# This shell exports a PATH of its own where there is none.
 	echo "$* env=$(env | grep -vE '^((PWD|SHLVL|_)=|PATH=/sbin:/usr/sbin:/bin:/usr/bin$)' | xargs)"
+	echo "in $(pwd)"
 	echo "$state"
 	if [ "$pid" ]; then
 		[ "$(readlink /proc/$pid/ns/net)" != "$(readlink /proc/self/ns/net)" ] && echo "a network namespace of its own"
@@ -54,6 +55,7 @@ make() { # DESCRIPTION FLAGS...: the container c1, whose output must not keep us
 }
 rm -f "$work/log"
 make "create"
+same "createContainer runs in the root file system, the others in the bundle" "$work/b 4 $work/rootfs 1" "$(grep "^in " "$work/log" | sort | uniq -c | awk '{ printf "%s%s %s", NR > 1 ? " " : "", $3, $1 }')"
 same "create runs three kinds in order" "prestart prestart-second createRuntime createRuntime-second createContainer " "$(kinds)"
 check "start" "$hull" start c1
 same "start runs poststart" "poststart poststart-second " "$(kinds)"
