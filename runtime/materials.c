@@ -50,7 +50,9 @@ static int open_bundle(const char *path, struct materials *materials, struct err
 static int check_terminal(const struct launch_options *options, const struct spec *spec, struct error *err)
 {
 	if (options->detached && spec_terminal(spec) && !options->console_socket)
-		return error_set(err, EINVAL, "cannot allocate tty if hull will detach without setting console socket");
+		return error_set(err, EINVAL,
+				 "cannot allocate tty if hull will detach without setting console socket: use "
+				 "--console-socket");
 	if (options->console_socket && (!options->detached || !spec_terminal(spec)))
 		return error_set(err, EINVAL, "cannot use console socket if hull will not detach or allocate tty");
 	return 0;

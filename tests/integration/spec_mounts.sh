@@ -26,6 +26,13 @@ edit "$b" ".mounts += [$(bind /ma bind), $(bind /mb rbind ro), $(bind /mc rbind 
 	$(bind /mi rbind rprivate), $(bind /mj rbind unbindable), $(bind /mk bind rw suid dev exec async)]"
 both "bind mounts and their options"
 
+# What engines put over /etc/resolv.conf, which is a link to nothing in many an image.
+ln -s ../run/resolve/stub "$work/rootfs/etc/tolink"
+new_bundle 'cat /run/resolve/stub /etc/tolink; readlink /etc/tolink; grep -c " /run/resolve/stub " /proc/mounts'
+edit "$b" ".mounts += [{destination:\"/etc/tolink\", source:\"$work/volume/file\", options:[\"bind\"]}]"
+both "a destination that is a link to nothing"
+rm -r "$work/rootfs/etc/tolink" "$work/rootfs/run/resolve"
+
 new_bundle 'grep -c " /proc " /proc/mounts; cat /proc/1/comm'
 edit "$b" '.linux.namespaces -= [{"type":"pid"}] | .mounts |= map((select(.type == "proc") | .type = "none" | .source = "/proc" | .options = ["rbind","nosuid","nodev","noexec"]) // .)'
 hull_says "/proc of the host is the machine's" "1

@@ -31,7 +31,8 @@ static int set_up(void **state)
 		return -1;
 	shell("mkdir -p root/etc root/a/b root/bin outside; echo x > root/file; echo secret > outside/secret;"
 	      "ln -s / root/top; ln -s ../../../.. root/up; ln -s /a/b root/link; ln -s /nowhere root/dangling;"
-	      "ln -s loop root/loop; ln -s /proc/self/root root/magic; mkfifo root/fifo");
+	      "ln -s loop root/loop; ln -s ../gone root/a/b/deepdir; ln -s ../../etc/./made/file root/a/b/deepfile;"
+	      "ln -s ../../../../escaped root/out; ln -s /proc/self/root root/magic; mkfifo root/fifo");
 	root = open("root", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return root < 0 ? -1 : 0;
 }
@@ -103,9 +104,13 @@ static void test_make_directory(void **state)
 	assert_true(inode_of(path_make_directory(root, "/link/below/it", false, &err)) ==
 		    inode_at("root/a/b/below/it"));
 	assert_true(inode_of(path_make_directory(root, "/up/up/outside", false, &err)) == inode_at("root/outside"));
-	assert_int_equal(path_make_directory(root, "/dangling", false, &err), -1);
-	assert_int_equal(path_make_directory(root, "/dangling/x", false, &err), -1);
+	assert_int_equal(path_make_directory(root, "/dangling/x", true, &err), -1);
+	assert_true(inode_of(path_make_directory(root, "/dangling/x", false, &err)) == inode_at("root/nowhere/x"));
+	assert_true(inode_of(path_make_directory(root, "/link/deepdir/d", false, &err)) == inode_at("root/a/gone/d"));
+	assert_true(inode_of(path_make_directory(root, "/out", false, &err)) == inode_at("root/escaped"));
 	assert_int_equal(access("/nowhere", F_OK), -1);
+	assert_int_equal(path_make_directory(root, "/loop/x", false, &err), -1);
+	assert_int_equal(err.code, ELOOP);
 	assert_int_equal(path_make_directory(root, "/file", false, &err), -1);
 	assert_int_equal(err.code, ENOTDIR);
 	assert_int_equal(path_make_directory(root, "/file/x", false, &err), -1);
@@ -125,7 +130,11 @@ static void test_make_file(void **state)
 	assert_true(S_ISREG(status.st_mode) && status.st_size == 0);
 	assert_true(inode_of(path_make_file(root, "/top2", &err)) == inode_at("root/top2"));
 	assert_true(inode_of(path_make_file(root, "/fifo", &err)) == inode_at("root/fifo"));
-	assert_int_equal(path_make_file(root, "/dangling/f", &err), -1);
+	assert_true(inode_of(path_make_file(root, "/dangling/f", &err)) == inode_at("root/nowhere/f"));
+	assert_true(inode_of(path_make_file(root, "/link/deepfile", &err)) == inode_at("root/etc/made/file"));
+	assert_true(inode_of(path_make_file(root, "/link/deepfile", &err)) == inode_at("root/etc/made/file"));
+	assert_int_equal(path_make_file(root, "/loop", &err), -1);
+	assert_int_equal(err.code, ELOOP);
 }
 
 static void test_long_names(void **state)
