@@ -117,6 +117,9 @@ enum mount_option_result mount_options_apply(struct mount_options *options, cons
 {
 	const struct option *option = find_option(name);
 
+	/* crun's form, which holds the mappings. */
+	if (strncmp(name, "idmap=", 6) == 0)
+		return MOUNT_OPTION_TAKEN;
 	if (!option)
 		return MOUNT_OPTION_DATA;
 	switch (option->kind) {

@@ -30,6 +30,89 @@ static bool has_option(const json_t *mount, const char *name)
 	return false;
 }
 
+#define OPTION "idmap="
+
+/* An id of the container's as the host has it. */
+static int make_absolute(const json_t *mappings, unsigned long long file_id, unsigned long long *id)
+{
+	const json_t *mapping;
+	size_t i;
+
+	json_array_foreach(mappings, i, mapping)
+	{
+		uint64_t first = spec_u64(mapping, "containerID", 0);
+
+		if (file_id < first || file_id - first >= spec_u64(mapping, "size", 0))
+			continue;
+		*id += spec_u64(mapping, "hostID", 0) - first;
+		return 0;
+	}
+	return -1;
+}
+
+/* FILE-HOST-SIZE, with others after #. mappings are the container's, of the same kind. */
+static int read_triplets(const char *text, const json_t *mappings, json_t *list)
+{
+	do {
+		unsigned long long file_id, id, size;
+		bool relative = *text == '@';
+		int used;
+
+		if (sscanf(text + relative, "%llu-%llu-%llu%n", &file_id, &id, &size, &used) != 3 ||
+		    file_id > UINT32_MAX || id > UINT32_MAX || size > UINT32_MAX ||
+		    (relative && make_absolute(mappings, file_id, &id) < 0))
+			return -1;
+		text += relative + used;
+		if (*text == '#' && text[1])
+			text++;
+		else if (*text)
+			return -1;
+		json_array_append_new(list, json_pack("{s:I, s:I, s:I}", "containerID", (json_int_t)file_id, "hostID",
+						      (json_int_t)id, "size", (json_int_t)size));
+	} while (*text);
+	return 0;
+}
+
+/* uids=... and gids=... in any order, with a semicolon between them. */
+static int read_mappings(const char *text, const json_t *linux_part, json_t *mount)
+{
+	cleanup_free char *copy = strdup(text);
+	char *rest = NULL;
+
+	for (char *part = copy ? strtok_r(copy, ";", &rest) : NULL; part; part = strtok_r(NULL, ";", &rest)) {
+		const char *name = strncmp(part, "uids=", 5) == 0   ? "uidMappings"
+				   : strncmp(part, "gids=", 5) == 0 ? "gidMappings"
+								    : NULL;
+		json_t *list = name ? json_array() : NULL;
+
+		if (!list || read_triplets(part + 5, json_object_get(linux_part, name), list) < 0) {
+			json_decref(list);
+			return -1;
+		}
+		json_object_set_new(mount, name, list);
+	}
+	return copy ? 0 : -1;
+}
+
+static int take_option(json_t *config, size_t index, struct error *err)
+{
+	json_t *mount = json_array_get(json_object_get(config, "mounts"), index);
+	const json_t *option;
+	size_t i;
+
+	json_array_foreach(json_object_get(mount, "options"), i, option)
+	{
+		const char *text = json_string_value(option);
+
+		if (strncmp(text, OPTION, strlen(OPTION)) != 0)
+			continue;
+		if (read_mappings(text + strlen(OPTION), json_object_get(config, "linux"), mount) < 0)
+			return error_set(err, EINVAL, SPEC_FILE ": mounts[%zu].options: invalid mapping in `%s`", index,
+					 text);
+	}
+	return 0;
+}
+
 /* Of the container's own user namespace; none when it has no such, or joins another's. */
 static void take_those_of_container(const json_t *config, struct idmap *idmap)
 {
@@ -61,13 +144,17 @@ static int check(const struct idmap *idmap, size_t index, const char *option, st
 	return 0;
 }
 
-int idmap_read(const json_t *config, size_t index, struct idmap *idmap, struct error *err)
+int idmap_read(json_t *config, size_t index, struct idmap *idmap, struct error *err)
 {
 	const json_t *mount = json_array_get(json_object_get(config, "mounts"), index);
-	const json_t *users = json_object_get(mount, "uidMappings"), *groups = json_object_get(mount, "gidMappings");
+	const json_t *users, *groups;
 	bool recursive = has_option(mount, "ridmap"), mapped = recursive || has_option(mount, "idmap");
 
 	*idmap = (struct idmap){.recursive = recursive};
+	if (take_option(config, index, err) < 0)
+		return -1;
+	users = json_object_get(mount, "uidMappings");
+	groups = json_object_get(mount, "gidMappings");
 	if (json_array_size(users) > 0 || json_array_size(groups) > 0) {
 		idmap->users = users;
 		idmap->groups = groups;

@@ -144,6 +144,13 @@ new 0 0
 made 0 0
 deep/er 7 8" "$(cd "$work/volume" && stat -c '%n %u %g' file new made deep/er)"
 rm -rf "$work/volume/new" "$work/volume/made"
+edit "$b" ".mounts[-1] = {destination:\"/m\", type:\"bind\", source:\"$work/volume\", options:[\"bind\",\"idmap=uids=0-1000-5;gids=0-2000-5\"]} | .process.args[2] = \"stat -c '%n %u %g' /m /m/deep/er\""
+hull_says "the same as crun's option" "/m 1000 2000
+/m/deep/er 65534 65534"
+edit "$b" '.mounts[-1].options = ["bind","idmap=uids=0-1000"]'
+refuses "crun's option, incomplete" 'mounts[7].options: invalid mapping in `idmap=uids=0-1000`'
+new_bundle "$look"
+edit "$b" "$ids"' | .mounts += [{}] | .process.user = {uid:1000, gid:2000}'
 mapped ridmap '[{containerID:0,hostID:1000,size:5}]' '[{containerID:0,hostID:2000,size:5}]'
 refuses "a file system that cannot map ids" "the file system there cannot map ids"
 umount "$work/volume/sub"

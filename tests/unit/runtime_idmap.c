@@ -51,6 +51,47 @@ static struct idmap expect(const char *options, const char *others, const char *
 	return idmap;
 }
 
+static void expect_mapping(const json_t *mappings, size_t i, long long file_id, long long host, long long size)
+{
+	const json_t *mapping = json_array_get(mappings, i);
+
+	assert_int_equal(json_integer_value(json_object_get(mapping, "containerID")), file_id);
+	assert_int_equal(json_integer_value(json_object_get(mapping, "hostID")), host);
+	assert_int_equal(json_integer_value(json_object_get(mapping, "size")), size);
+}
+
+static void test_option(void **state)
+{
+	static const char *const bad[] = {"uids=",
+					  "uids=0-1",
+					  "uids=0-1-x",
+					  "0-1-10",
+					  "uids=0-1-10#",
+					  "uids=0-1-10,gids",
+					  "uids=@9-1-10;gids=@0-0-1",
+					  "uids=-1-1-1",
+					  "uids=0-5000000000-1"};
+	struct idmap idmap;
+
+	(void)state;
+	idmap = expect("\"bind\",\"idmap=uids=0-2-10#10-100-10;gids=+0-1-10\"", "", USER_NAMESPACE);
+	assert_int_equal(json_array_size(idmap.users), 2);
+	expect_mapping(idmap.users, 0, 0, 2, 10);
+	expect_mapping(idmap.users, 1, 10, 100, 10);
+	expect_mapping(idmap.groups, 0, 0, 1, 10);
+	idmap = expect("\"bind\",\"idmap=gids=@2-0-5;uids=@0-1-10\"", "", USER_NAMESPACE);
+	expect_mapping(idmap.users, 0, 0, 100001, 10);
+	expect_mapping(idmap.groups, 0, 2, 200000, 5);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct error err = {0};
+		char option[96];
+
+		snprintf(option, sizeof(option), "\"bind\",\"idmap=%s\"", bad[i]);
+		if (read_mount(option, "", USER_NAMESPACE, &idmap, &err) == 0)
+			fail_msg("%s was taken", bad[i]);
+	}
+}
+
 static void test_read(void **state)
 {
 	struct idmap idmap = expect("\"bind\"", "", USER_NAMESPACE);
@@ -100,6 +141,7 @@ static int release(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_option),
 	    cmocka_unit_test(test_read),
 	    cmocka_unit_test(test_refused),
 	};
