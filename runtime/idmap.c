@@ -76,10 +76,12 @@ static int read_triplets(const char *text, const json_t *mappings, json_t *list)
 /* uids=... and gids=... in any order, with a semicolon between them. */
 static int read_mappings(const char *text, const json_t *linux_part, json_t *mount)
 {
-	cleanup_free char *copy = strdup(text);
+	cleanup_free char *copy = NULL;
 	char *rest = NULL;
 
-	for (char *part = copy ? strtok_r(copy, ";", &rest) : NULL; part; part = strtok_r(NULL, ";", &rest)) {
+	if (asprintf(&copy, "%s", text) < 0)
+		return -1;
+	for (char *part = strtok_r(copy, ";", &rest); part; part = strtok_r(NULL, ";", &rest)) {
 		const char *name = strncmp(part, "uids=", 5) == 0   ? "uidMappings"
 				   : strncmp(part, "gids=", 5) == 0 ? "gidMappings"
 								    : NULL;
@@ -91,7 +93,7 @@ static int read_mappings(const char *text, const json_t *linux_part, json_t *mou
 		}
 		json_object_set_new(mount, name, list);
 	}
-	return copy ? 0 : -1;
+	return 0;
 }
 
 static int take_option(json_t *config, size_t index, struct error *err)
