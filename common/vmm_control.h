@@ -1,8 +1,8 @@
 /*
  * The control socket of hull-vmm: a listening SOCK_SEQPACKET unix socket, made and bound by the runtime and handed to
- * the VMM. One struct vmm_request per packet, with the descriptors attached that the operation is about; each is
- * answered by one struct vmm_reply, in order on that connection. Anything else ends the connection. The VMM owns a
- * descriptor from the moment it arrives.
+ * the VMM. One struct vmm_request per packet, followed by the operation's own struct where it has one, with the
+ * descriptors attached that the operation is about; each is answered by one struct vmm_reply, in order on that
+ * connection. Anything else ends the connection. The VMM owns a descriptor from the moment it arrives.
  */
 #pragma once
 
@@ -31,7 +31,23 @@ enum vmm_operation {
 	 * Errors: EOPNOTSUPP (the machine was not started with --savable), EBUSY (the guest uses what cannot be saved),
 	 * or whatever kept the files from being written. The reason is in the log, and the machine goes on. */
 	VMM_SAVE = 5,
+	/* Puts a network card (virtio-net) on the bus of the running machine; a struct vmm_net follows the request. The
+	 * attached descriptor is its wire: a tap that was opened with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR and
+	 * O_NONBLOCK, with TUNSETVNETHDRSZ of VMM_NET_HEADER and TUNSETOFFLOAD of VMM_NET_OFFLOADS. The VMM changes
+	 * nothing of the tap. `value` in the reply is the card's slot S on bus 0: the guest finds it at 0000:00:S.0 (S
+	 * in two hexadecimal digits) after a rescan of its bus. The card stays until VMM_NET_REMOVE or the machine's
+	 * end, whatever becomes of the control connection; while there is one the machine cannot be saved (EBUSY).
+	 * Errors: EINVAL (the descriptor is no such tap, the MAC address a group's, the MTU impossible), ENOSPC (no
+	 * slot is free), or what the host has too little of. */
+	VMM_NET_ADD = 6,
+	/* Takes the card in slot `port` off the bus and closes its tap. The guest should have let go of it before
+	 * (`remove` in sysfs); one that has not finds it gone. Error: ENOENT (no network card in that slot). */
+	VMM_NET_REMOVE = 7,
 };
+
+#define VMM_NET_HEADER 12u /* bytes before each frame: struct virtio_net_hdr_v1 */
+/* TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN */
+#define VMM_NET_OFFLOADS 0x0fu
 
 #define VMM_SAVE_AND_END (1u << 0)
 
@@ -52,6 +68,13 @@ struct vmm_request {
 	uint32_t operation; /* enum vmm_operation */
 	uint32_t port;
 	uint32_t flags; /* VMM_STREAM_* for VMM_STREAM, VMM_SAVE_* for VMM_SAVE, else 0 */
+};
+
+/* Follows the request of VMM_NET_ADD. */
+struct vmm_net {
+	uint8_t mac[6];	   /* the card's address */
+	uint16_t mtu;	   /* bytes, 68 at least; 0: the guest is not told */
+	uint32_t reserved; /* 0 */
 };
 
 struct vmm_reply {
