@@ -35,7 +35,7 @@ unit_tests() {
 fuzz_seconds() { # NAME
 	local default=15
 	case $1 in
-	vmm_queue | vmm_blk | vmm_vsock | vmm_fs | vmm_pci | fsd_request | agent_protocol | runtime_agent) default=60 ;;
+	vmm_queue | vmm_blk | vmm_net | vmm_vsock | vmm_fs | vmm_pci | fsd_request | agent_protocol | runtime_agent) default=60 ;;
 	esac
 	echo "${FUZZ_SECONDS:-$default}"
 }

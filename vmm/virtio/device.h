@@ -31,6 +31,8 @@ struct virtio_device_operations {
 	/* NULL where nothing is writable. */
 	void (*write_config)(struct virtio_device *device, uint32_t offset, const void *data, uint32_t size);
 
+	/* NULL, or whether the device can do with these features, of those that were offered. */
+	bool (*accepts)(const struct virtio_device *device, uint64_t features);
 	/* DRIVER_OK: queues are started, device->features holds what was negotiated. */
 	int (*activate)(struct virtio_device *device, struct error *err);
 	/* Forget everything the guest had set up: requests in flight are waited for or given up; no queue is touched

@@ -202,6 +202,8 @@ static bool accept_features(struct virtio_pci *transport)
 
 	if ((features & ~offered(device)) || !(features & 1ull << VIRTIO_F_VERSION_1))
 		return false;
+	if (device->operations->accepts && !device->operations->accepts(device, features))
+		return false;
 	device->features = features;
 	return true;
 }
