@@ -118,6 +118,24 @@ static int place_bar(struct pci_bus *bus, struct pci_function *function, unsigne
 	return 0;
 }
 
+static void release_if_unused(struct pci_function *function)
+{
+	if (function->removed && function->accesses == 0 && function->operations->released)
+		function->operations->released(function);
+}
+
+/* Around every call of a function's operations by an access of the guest. */
+static void begin_access(struct pci_function *function)
+{
+	function->accesses++;
+}
+
+static void end_access(struct pci_function *function)
+{
+	function->accesses--;
+	release_if_unused(function);
+}
+
 int pci_add(struct pci_bus *bus, struct pci_function *function, struct error *err)
 {
 	unsigned slot = 0;
@@ -127,11 +145,19 @@ int pci_add(struct pci_bus *bus, struct pci_function *function, struct error *er
 	if (slot == PCI_SLOTS)
 		return error_set(err, ENOSPC, "no slot left for another PCI device");
 	function->bus = bus;
-	for (unsigned bar = 0; bar < PCI_BARS; bar++)
+	function->slot = slot;
+	for (unsigned bar = 0; bar < PCI_BARS && !bus->running; bar++)
 		if (place_bar(bus, function, bar, err) < 0)
 			return -1;
 	bus->slots[slot] = function;
 	return 0;
+}
+
+void pci_remove(struct pci_function *function)
+{
+	function->bus->slots[function->slot] = NULL;
+	function->removed = true;
+	release_if_unused(function);
 }
 
 void pci_bus_init(struct pci_bus *bus, const struct pci_host *host)
@@ -187,9 +213,11 @@ static void config_read(struct pci_bus *bus, unsigned offset, void *data, unsign
 
 	if (!function || offset + size > PCI_CONFIG_SIZE)
 		return;
+	begin_access(function);
 	if (function->operations->config_read)
 		function->operations->config_read(function, offset, size);
 	memcpy(data, function->config + offset, size);
+	end_access(function);
 }
 
 static void config_write(struct pci_bus *bus, unsigned offset, const void *data, unsigned size)
@@ -204,9 +232,11 @@ static void config_write(struct pci_bus *bus, unsigned offset, const void *data,
 
 		function->config[i] = (uint8_t)((function->config[i] & ~mask) | (bytes[i - offset] & mask));
 	}
+	begin_access(function);
 	report_moved_bars(function);
 	if (function->operations->config_written)
 		function->operations->config_written(function, offset, size);
+	end_access(function);
 }
 
 bool pci_port_read(struct pci_bus *bus, uint16_t port, void *data, unsigned size)
@@ -275,8 +305,10 @@ bool pci_memory_read(struct pci_bus *bus, uint64_t address, void *data, unsigned
 	memset(data, 0xff, size);
 	if (!find(bus, address, size, &place))
 		return false;
+	begin_access(place.function);
 	if (place.function->operations->read)
 		place.function->operations->read(place.function, place.bar, place.offset, data, size);
+	end_access(place.function);
 	return true;
 }
 
@@ -286,8 +318,10 @@ bool pci_memory_write(struct pci_bus *bus, uint64_t address, const void *data, u
 
 	if (!find(bus, address, size, &place))
 		return false;
+	begin_access(place.function);
 	if (place.function->operations->write)
 		place.function->operations->write(place.function, place.bar, place.offset, data, size);
+	end_access(place.function);
 	return true;
 }
 

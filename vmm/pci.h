@@ -3,6 +3,10 @@
  * the BARs when a function is added, as firmware would; the guest may move them. There are no interrupt pins: functions
  * send messages. (PCI Local Bus 3.0, sections 3.2.2.3, 6.)
  *
+ * A function may be added to the bus of a running machine, and taken off it. The guest has to look for it by itself
+ * (in Linux /sys/bus/pci/rescan), and gives its BARs their addresses; it should have let go of one before that is taken
+ * (`remove` in sysfs), and finds nothing there afterwards.
+ *
  * All functions are called with the loop's lock held.
  */
 #pragma once
@@ -46,6 +50,9 @@ struct pci_operations {
 	void (*config_written)(struct pci_function *function, unsigned offset, unsigned size);
 	/* A BAR has been given an address (and memory decoding is on), or a new one. */
 	void (*bar_moved)(struct pci_function *function, unsigned bar, uint64_t address);
+	/* The function was taken off the bus and is not used any more, not even by an access that gave up the lock
+	 * meanwhile (loop_call): its memory may be freed. On the loop's thread or that of a vCPU. */
+	void (*released)(struct pci_function *function);
 };
 
 struct pci_bar {
@@ -62,12 +69,16 @@ struct pci_function {
 	struct pci_bar bars[PCI_BARS];
 	unsigned capabilities_end; /* where the next capability goes */
 	struct pci_bus *bus;	   /* NULL until pci_add */
+	unsigned slot;
+	unsigned accesses; /* of the guest that are under way; for vmm/pci.c only, like the next */
+	bool removed;
 };
 
 struct pci_bus {
 	struct pci_host host;
 	uint32_t address; /* the register at 0xcf8 */
 	uint64_t next_window;
+	bool running; /* the guest has seen the bus: it alone knows which addresses are free */
 	struct pci_function bridge;
 	struct pci_function *slots[PCI_SLOTS];
 };
@@ -92,6 +103,8 @@ void pci_add_bar(struct pci_function *function, unsigned index, uint64_t size, b
 unsigned pci_add_capability(struct pci_function *function, const void *capability, const void *writable_mask,
 			    unsigned size);
 int pci_add(struct pci_bus *bus, struct pci_function *function, struct error *err);
+/* Takes a function off the bus: no access reaches it any more. */
+void pci_remove(struct pci_function *function);
 
 /* The address that a BAR decodes, or 0 when memory decoding is off. */
 uint64_t pci_bar_address(const struct pci_function *function, unsigned bar);

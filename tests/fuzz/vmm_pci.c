@@ -99,8 +99,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	pvpanic_add(&pvpanic, &bus, NULL);
 	pci_port_write(&bus, 0xcf8, &select, 4);
 	pci_port_write(&bus, 0xcfc, &command, 4);
-	for (; size >= 8; data += 8, size -= 8)
+	for (; size >= 8; data += 8, size -= 8) {
+		/* Taken off the bus of the running machine, and put there again. */
+		if (data[0] == 0xff) {
+			virtio_pci_remove(transport);
+			bus.running = true;
+			transport = virtio_pci_add(&bus, &device, memory, loop, NULL);
+			continue;
+		}
 		access(&bus, data);
+	}
 	loop_timer_set(loop, &timer, 0);
 	loop_run(loop);
 	virtio_pci_free(transport);

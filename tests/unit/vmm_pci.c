@@ -22,6 +22,8 @@ struct fixture {
 	unsigned moves;
 	uint64_t moved_to;
 	unsigned panics;
+	bool remove_in_write;
+	unsigned released;
 };
 
 static struct fixture fixture;
@@ -46,9 +48,18 @@ static void bar_read(struct pci_function *function, unsigned bar, uint64_t offse
 
 static void bar_write(struct pci_function *function, unsigned bar, uint64_t offset, const void *data, unsigned size)
 {
-	(void)function;
+	if (fixture.remove_in_write) {
+		pci_remove(function);
+		assert_int_equal(fixture.released, 0);
+	}
 	if (bar == 2)
 		msix_table_write(&fixture.msix, offset, data, size);
+}
+
+static void released(struct pci_function *function)
+{
+	(void)function;
+	fixture.released++;
 }
 
 static void bar_moved(struct pci_function *function, unsigned bar, uint64_t address)
@@ -67,7 +78,12 @@ static void config_written(struct pci_function *function, unsigned offset, unsig
 }
 
 static const struct pci_operations operations = {
-    .read = bar_read, .write = bar_write, .bar_moved = bar_moved, .config_written = config_written};
+    .read = bar_read,
+    .write = bar_write,
+    .bar_moved = bar_moved,
+    .config_written = config_written,
+    .released = released,
+};
 
 static int setup(void **state)
 {
@@ -228,6 +244,72 @@ static void test_window_full(void **state)
 	assert_int_equal(pci_add(&fixture.bus, &function, &err), -1);
 }
 
+/* --- coming and going ------------------------------------------------------------------------------------------------
+ */
+
+static void test_removed(void **state)
+{
+	uint64_t base = config_get(1, PCI_BASE_ADDRESS_0, 4) & ~0xfu;
+	uint32_t value = 0;
+
+	(void)state;
+	config_set(1, PCI_COMMAND, PCI_COMMAND_MEMORY, 2);
+	pci_remove(&fixture.function);
+	assert_int_equal(fixture.released, 1);
+	assert_int_equal(config_get(1, PCI_VENDOR_ID, 4), 0xffffffff);
+	config_set(1, PCI_COMMAND, 0, 2);
+	assert_false(pci_memory_read(&fixture.bus, base, &value, 4));
+	assert_int_equal(value, 0xffffffff);
+	assert_false(pci_memory_write(&fixture.bus, base, &value, 4));
+}
+
+/* An access that gave up the lock finds its function still there when it goes on. */
+static void test_removed_during_access(void **state)
+{
+	uint64_t base = config_get(1, PCI_BASE_ADDRESS_0, 4) & ~0xfu;
+	uint32_t value = 0;
+
+	(void)state;
+	config_set(1, PCI_COMMAND, PCI_COMMAND_MEMORY, 2);
+	fixture.remove_in_write = true;
+	assert_true(pci_memory_write(&fixture.bus, base, &value, 4));
+	assert_int_equal(fixture.released, 1);
+	assert_false(pci_memory_write(&fixture.bus, base, &value, 4));
+}
+
+/* Added to a running machine: the lowest free slot, and no address before the guest gives one. */
+static void test_added_later(void **state)
+{
+	static struct pci_function functions[2];
+	static const struct pci_identity identity = {.vendor = 1, .device = 2};
+	struct error err;
+	uint32_t value;
+
+	(void)state;
+	fixture.bus.running = true;
+	for (unsigned i = 0; i < 2; i++) {
+		pci_function_init(&functions[i], &operations, &identity);
+		pci_add_bar(&functions[i], 0, 0x4000, true);
+		assert_int_equal(pci_add(&fixture.bus, &functions[i], &err), 0);
+		assert_int_equal(functions[i].slot, 2 + i);
+	}
+	assert_int_equal(config_get(3, PCI_BASE_ADDRESS_0, 4), 4);
+	config_set(3, PCI_COMMAND, PCI_COMMAND_MEMORY, 2);
+	assert_false(pci_memory_read(&fixture.bus, 0, &value, 4));
+	assert_int_equal(fixture.moves, 1);
+	config_set(3, PCI_COMMAND, 0, 2);
+	config_set(3, PCI_BASE_ADDRESS_0, 0x20000000, 4);
+	config_set(3, PCI_COMMAND, PCI_COMMAND_MEMORY, 2);
+	assert_int_equal(fixture.moved_to, 0x20000000);
+	assert_true(pci_memory_read(&fixture.bus, 0x20000000, &value, 4));
+	/* The first one that is free again is the first one taken. */
+	pci_remove(&functions[0]);
+	pci_function_init(&functions[0], &operations, &identity);
+	assert_int_equal(pci_add(&fixture.bus, &functions[0], &err), 0);
+	assert_int_equal(functions[0].slot, 2);
+	assert_int_equal(config_get(2, PCI_VENDOR_ID, 2), 1);
+}
+
 /* --- MSI-X -----------------------------------------------------------------------------------------------------------
  */
 
@@ -347,9 +429,18 @@ static void test_pvpanic(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(test_identity), TEST(test_odd_accesses), TEST(test_bars),	 TEST(test_bar_measured_and_moved),
-	    TEST(test_full_bus), TEST(test_window_full),  TEST(test_msix_masks), TEST(test_msix_table_accesses),
+	    TEST(test_identity),
+	    TEST(test_odd_accesses),
+	    TEST(test_bars),
+	    TEST(test_bar_measured_and_moved),
+	    TEST(test_full_bus),
+	    TEST(test_window_full),
+	    TEST(test_msix_masks),
+	    TEST(test_msix_table_accesses),
 	    TEST(test_pvpanic),
+	    TEST(test_removed),
+	    TEST(test_removed_during_access),
+	    TEST(test_added_later),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,6 +29,8 @@ struct fake {
 	unsigned activations, resets, notifications, config_writes;
 	unsigned last_queue;
 	int activate_result;
+	uint64_t refused; /* features */
+	bool remove_in_write;
 	uint8_t config[16];
 };
 
@@ -60,8 +62,17 @@ static void read_config(struct virtio_device *device, uint32_t offset, void *dat
 
 static void write_config(struct virtio_device *device, uint32_t offset, const void *data, uint32_t size)
 {
+	struct fake *fake = (struct fake *)device;
+
 	(void)offset, (void)data, (void)size;
-	((struct fake *)device)->config_writes++;
+	fake->config_writes++;
+	if (fake->remove_in_write)
+		virtio_pci_remove(device->transport);
+}
+
+static bool accepts(const struct virtio_device *device, uint64_t features)
+{
+	return !(features & ((const struct fake *)device)->refused);
 }
 
 static int activate(struct virtio_device *device, struct error *err)
@@ -95,6 +106,7 @@ static const struct virtio_device_operations operations = {
     .queue_size_max = SIZE,
     .read_config = read_config,
     .write_config = write_config,
+    .accepts = accepts,
     .activate = activate,
     .reset = reset,
     .notify = notify,
@@ -195,7 +207,8 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	(void)state;
-	virtio_pci_free(fixture.transport);
+	if (fixture.fake.device.transport)
+		virtio_pci_free(fixture.transport);
 	loop_free(fixture.loop);
 	guest_memory_free(fixture.memory);
 	return 0;
@@ -698,6 +711,105 @@ static void test_restore_other_ring(void **state)
 	state_writer_free(&writer);
 }
 
+/* Offered, and yet not to be had alone. */
+static void test_device_refuses(void **state)
+{
+	uint64_t offered;
+
+	(void)state;
+	offered = offered_features();
+	fixture.fake.refused = 1ull << 5;
+	set_status(DRIVER);
+	accept_features(offered);
+	set_status(FEATURES);
+	assert_int_equal(status(), DRIVER);
+	accept_features(offered & ~fixture.fake.refused);
+	set_status(FEATURES);
+	assert_int_equal(status(), FEATURES);
+}
+
+static void expect_gone(void)
+{
+	uint32_t value = 0;
+
+	assert_int_equal(config_get(PCI_VENDOR_ID, 4), 0xffffffff);
+	assert_false(pci_memory_read(&fixture.bus, fixture.base, &value, 4));
+	assert_null(fixture.fake.device.transport);
+	assert_false(fixture.fake.device.active);
+	assert_int_equal(fixture.doorbells, 0);
+	/* What is still on its way there ends here. */
+	virtio_device_signal(&fixture.fake.device, 0);
+	virtio_device_config_changed(&fixture.fake.device);
+	run_loop();
+}
+
+/* Taken off the bus while the driver uses it, and put there again. */
+static void test_removed(void **state)
+{
+	struct error err;
+
+	(void)state;
+	start();
+	set(VIRTIO_PCI_NOTIFY_OFFSET, 0, 4); /* has not been heard yet */
+	virtio_pci_remove(fixture.transport);
+	assert_int_equal(fixture.fake.resets, 1);
+	expect_gone();
+	assert_int_equal(fixture.fake.notifications, 0);
+	fixture.bus.running = true;
+	fixture.transport = virtio_pci_add(&fixture.bus, &fixture.fake.device, fixture.memory, fixture.loop, &err);
+	assert_int_equal(virtio_pci_slot(fixture.transport), 1);
+	/* KVM watches no doorbell before the guest has said where they are. */
+	assert_int_equal(fixture.doorbells, 0);
+	config_set(PCI_BASE_ADDRESS_0, 0x20000000, 4);
+	assert_int_equal(fixture.doorbells, 0);
+	config_set(PCI_COMMAND, PCI_COMMAND_MEMORY, 2);
+	assert_int_equal(fixture.doorbells, QUEUES);
+	assert_int_equal(fixture.first_doorbell, 0x20000000 + VIRTIO_PCI_NOTIFY_OFFSET);
+	fixture.base = 0x20000000;
+	start();
+	assert_true(fixture.fake.device.active);
+	virtio_pci_remove(fixture.transport);
+	expect_gone();
+}
+
+static void test_removed_before_it_is_placed(void **state)
+{
+	struct error err;
+
+	(void)state;
+	virtio_pci_remove(fixture.transport);
+	fixture.bus.running = true;
+	fixture.transport = virtio_pci_add(&fixture.bus, &fixture.fake.device, fixture.memory, fixture.loop, &err);
+	virtio_pci_remove(fixture.transport);
+	expect_gone();
+	assert_int_equal(fixture.fake.resets, 0);
+}
+
+/* By the loop's thread, while a vCPU is in a register of it. */
+static void test_removed_during_access(void **state)
+{
+	(void)state;
+	start();
+	fixture.fake.remove_in_write = true;
+	set(VIRTIO_PCI_DEVICE_OFFSET, 1, 4);
+	expect_gone();
+}
+
+static void test_removed_during_config_access(void **state)
+{
+	unsigned capability = config_get(PCI_CAPABILITY_LIST, 1);
+
+	(void)state;
+	while (config_get(capability, 1) != PCI_CAP_ID_VNDR || config_get(capability + 3, 1) != VIRTIO_PCI_CAP_PCI_CFG)
+		capability = config_get(capability + 1, 1);
+	config_set(capability + offsetof(struct virtio_pci_cap, offset), VIRTIO_PCI_DEVICE_OFFSET, 4);
+	config_set(capability + offsetof(struct virtio_pci_cap, length), 4, 4);
+	fixture.fake.remove_in_write = true;
+	config_set(capability + offsetof(struct virtio_pci_cfg_cap, pci_cfg_data), 1, 4);
+	expect_gone();
+	assert_int_equal(fixture.fake.config_writes, 1);
+}
+
 static void test_put_back(void **state)
 {
 	static struct chain chain;
@@ -744,6 +856,11 @@ int main(void)
 	    TEST(test_restore),
 	    TEST(test_restore_damaged),
 	    TEST(test_put_back),
+	    TEST(test_device_refuses),
+	    TEST(test_removed),
+	    TEST(test_removed_before_it_is_placed),
+	    TEST(test_removed_during_access),
+	    TEST(test_removed_during_config_access),
 	    TEST(test_restore_other_ring),
 	};
 

@@ -7,6 +7,7 @@
  */
 #include "vmm/virtio/pci.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <linux/pci_regs.h>
 #include <linux/virtio_config.h>
@@ -61,7 +62,7 @@ struct doorbell {
 
 struct virtio_pci {
 	struct pci_function function;
-	struct virtio_device *device;
+	struct virtio_device *device; /* NULL: taken off the bus */
 	const struct guest_memory *memory;
 	struct loop *loop;
 	struct registers registers;
@@ -220,6 +221,8 @@ static void change_status(void *argument)
 	struct virtio_pci *transport = change->transport;
 	uint8_t old = transport->registers.status, added = change->status & (uint8_t)~old & STATUS_KNOWN;
 
+	if (!transport->device)
+		return;
 	if (change->status == 0) {
 		reset(transport);
 		return;
@@ -805,7 +808,13 @@ int virtio_pci_restore(struct virtio_pci *transport, struct state_reader *reader
 /* --- making it -------------------------------------------------------------------------------------------------------
  */
 
+static void released(struct pci_function *function)
+{
+	free(of(function));
+}
+
 static const struct pci_operations operations = {
+    .released = released,
     .read = bar_read,
     .write = bar_write,
     .config_read = config_read,
@@ -877,14 +886,36 @@ struct virtio_pci *virtio_pci_add(struct pci_bus *bus, struct virtio_device *dev
 	return transport;
 }
 
+static void close_doorbells(struct virtio_pci *transport)
+{
+	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {
+		loop_remove(transport->loop, &transport->doorbells[i].source);
+		cleanup_close_fd(&transport->doorbells[i].source.fd);
+	}
+}
+
+unsigned virtio_pci_slot(const struct virtio_pci *transport)
+{
+	return transport->function.slot;
+}
+
+void virtio_pci_remove(struct virtio_pci *transport)
+{
+	assert(!is_direct(transport));
+	reset(transport);
+	for (unsigned i = 0; transport->doorbell_address != 0 && i < queue_count(transport); i++)
+		remove_doorbell(transport, i);
+	close_doorbells(transport);
+	transport->device->transport = NULL;
+	transport->device = NULL;
+	pci_remove(&transport->function);
+}
+
 void virtio_pci_free(struct virtio_pci *transport)
 {
 	if (!transport)
 		return;
 	transport->device->transport = NULL;
-	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {
-		loop_remove(transport->loop, &transport->doorbells[i].source);
-		cleanup_close_fd(&transport->doorbells[i].source.fd);
-	}
+	close_doorbells(transport);
 	free(transport);
 }

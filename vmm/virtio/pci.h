@@ -26,10 +26,17 @@
 
 struct virtio_pci;
 
-/* Puts device on the bus. device, bus and memory must live as long as the machine; the device stays the caller's.
- * Returns NULL on failure. */
+/* Puts device on the bus. bus and memory must live as long as the machine, device until virtio_pci_remove; it stays the
+ * caller's. Returns NULL on failure. */
 struct virtio_pci *virtio_pci_add(struct pci_bus *bus, struct virtio_device *device, const struct guest_memory *memory,
 				  struct loop *loop, struct error *err);
+/* The slot of the bus that it is in. */
+unsigned virtio_pci_slot(const struct virtio_pci *transport);
+/* Resets the device and takes it off the bus, whatever the guest is doing with it; frees the transport, possibly later.
+ * The device is the caller's alone then. On the loop's thread. Not for a device with notify_directly: a vCPU may be
+ * about to write to its eventfd without holding the lock. */
+void virtio_pci_remove(struct virtio_pci *transport);
+
 /* The device's and the transport's part of a machine that is saved and restored, all with the loop's lock held and no
  * vCPU running. Quiesce comes before save. Restore is for a device that was just added; it rings the doorbell of each
  * queue in which something waits. */
