@@ -22,6 +22,12 @@
 #define CLIENTS_MAX 512		     /* each process that `hull exec` has started in the guest has one */
 #define ACCEPT_PAUSE_NS 100000000ull /* after accept failed for want of descriptors or memory */
 
+/* A request, and what follows it. */
+struct packet {
+	struct vmm_request request;
+	struct vmm_net net; /* VMM_NET_ADD */
+};
+
 struct client {
 	struct control *control;
 	struct loop_source source;
@@ -39,6 +45,7 @@ struct control {
 	struct virtio_device *vsock;
 	struct loop *loop;
 	struct control_saver saver;
+	struct control_plugger plugger;
 	struct loop_source listener;
 	struct loop_timer pause;
 	struct client_list clients;
@@ -184,14 +191,49 @@ static int operate_save(struct client *client, const struct vmm_request *request
 	return 0;
 }
 
+static int operate_net_add(struct client *client, const struct packet *packet, int *fd, uint32_t *value)
+{
+	const struct control_plugger *plugger = &client->control->plugger;
+
+	if (!plugger->add_net)
+		return EOPNOTSUPP;
+	if (packet->request.flags || packet->request.port || packet->net.reserved)
+		return EINVAL;
+	return plugger->add_net(plugger->machine, fd, &packet->net, value);
+}
+
+static int operate_net_remove(struct client *client, const struct vmm_request *request)
+{
+	const struct control_plugger *plugger = &client->control->plugger;
+
+	if (!plugger->remove_net)
+		return EOPNOTSUPP;
+	return request->flags ? EINVAL : plugger->remove_net(plugger->machine, request->port);
+}
+
 /* How many descriptors come with an operation. */
 static size_t descriptors_of(uint32_t operation)
 {
-	return operation == VMM_SAVE ? 2 : operation == VMM_CONNECT || operation == VMM_STREAM ? 1 : 0;
+	switch (operation) {
+	case VMM_SAVE:
+		return 2;
+	case VMM_CONNECT:
+	case VMM_STREAM:
+	case VMM_NET_ADD:
+		return 1;
+	default:
+		return 0;
+	}
 }
 
-static int operate(struct client *client, const struct vmm_request *request, int *fds, size_t count, uint32_t *value)
+static size_t size_of(uint32_t operation)
 {
+	return operation == VMM_NET_ADD ? sizeof(struct packet) : sizeof(struct vmm_request);
+}
+
+static int operate(struct client *client, const struct packet *packet, int *fds, size_t count, uint32_t *value)
+{
+	const struct vmm_request *request = &packet->request;
 	int *fd = &fds[0];
 
 	if (request->version != VMM_CONTROL_VERSION)
@@ -212,19 +254,19 @@ static int operate(struct client *client, const struct vmm_request *request, int
 		return !request->port && !request->flags ? 0 : EINVAL;
 	case VMM_SAVE:
 		return operate_save(client, request, fds);
+	case VMM_NET_ADD:
+		return operate_net_add(client, packet, fd, value);
+	case VMM_NET_REMOVE:
+		return operate_net_remove(client, request);
 	default:
 		return EOPNOTSUPP;
 	}
 }
 
-static int serve_request(struct client *client, const char *message, int *fds, size_t count)
+static int serve_request(struct client *client, const struct packet *packet, int *fds, size_t count)
 {
-	struct vmm_request request;
 	uint32_t value = 0;
-	int error;
-
-	memcpy(&request, message, sizeof(request));
-	error = operate(client, &request, fds, count, &value);
+	int error = operate(client, packet, fds, count, &value);
 
 	return client->waiting ? 0 : reply(client, error, error ? 0 : value);
 }
@@ -232,16 +274,19 @@ static int serve_request(struct client *client, const char *message, int *fds, s
 /* Returns 0, or -1 when the client is to be dropped. */
 static int serve(struct client *client)
 {
-	char message[sizeof(struct vmm_request) + 1]; /* one more, to see a packet that is too long */
+	struct {
+		struct packet packet;
+		char more; /* to see one that is too long */
+	} message = {0};
 	int fds[DESCRIPTORS_MAX] = {-1, -1};
 	size_t count = DESCRIPTORS_MAX;
 	int result = -1;
-	ssize_t got = receive_with_fds(client->source.fd, message, sizeof(message), fds, &count, MSG_DONTWAIT);
+	ssize_t got = receive_with_fds(client->source.fd, &message, sizeof(message), fds, &count, MSG_DONTWAIT);
 
 	if (got < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -1;
-	if (got == sizeof(struct vmm_request))
-		result = serve_request(client, message, fds, count);
+	if (got >= (ssize_t)sizeof(struct vmm_request) && (size_t)got == size_of(message.packet.request.operation))
+		result = serve_request(client, &message.packet, fds, count);
 	else if (got != 0)
 		log_line("control: a packet that is no request");
 	for (size_t i = 0; i < count; i++)
@@ -338,6 +383,11 @@ struct control *control_new(int listen_fd, struct virtio_device *vsock, struct l
 void control_on_save(struct control *control, const struct control_saver *saver)
 {
 	control->saver = *saver;
+}
+
+void control_on_plug(struct control *control, const struct control_plugger *plugger)
+{
+	control->plugger = *plugger;
 }
 
 void control_free(struct control *control)

@@ -11,6 +11,7 @@
 #include "vmm/virtio/device.h"
 
 struct control;
+struct vmm_net;
 
 /* A machine to be saved (VMM_SAVE). Embedded in its user; must stay where it is until done was called or it was
  * cancelled. */
@@ -31,11 +32,21 @@ struct control_saver {
 	void *machine;
 };
 
+/* Who puts devices into the running machine; both are called on the loop's thread and return 0 or an errno value. */
+struct control_plugger {
+	/* fd is taken over (-1 is left) when it succeeds; *slot is where the guest finds the card. */
+	int (*add_net)(void *machine, int *fd, const struct vmm_net *net, uint32_t *slot);
+	int (*remove_net)(void *machine, uint32_t slot);
+	void *machine;
+};
+
 /* Takes listen_fd over when it succeeds. The vsock device must outlive it. */
 struct control *control_new(int listen_fd, struct virtio_device *vsock, struct loop *loop, struct error *err);
 
 /* Without a saver VMM_SAVE is refused. */
 void control_on_save(struct control *control, const struct control_saver *saver);
+/* Without a plugger VMM_NET_ADD and VMM_NET_REMOVE are refused. */
+void control_on_plug(struct control *control, const struct control_plugger *plugger);
 
 /* Answers what still waits with ECONNRESET and closes everything. */
 void control_free(struct control *control);

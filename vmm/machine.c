@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/vmm_control.h"
+#include "vmm/hotplug.h"
 #include "vmm/machine_parts.h"
 #include "vmm/virtio/devices.h"
 #include "vmm/virtio/fs.h"
@@ -305,6 +306,7 @@ static int add_control(struct machine *machine, struct error *err)
 		return -1;
 	if (machine->options->savable)
 		snapshot_serve(machine);
+	hotplug_serve(machine);
 	return 0;
 }
 
@@ -447,6 +449,7 @@ static int build(struct machine *machine, struct error *err)
 	trace(machine, "the devices are there");
 	if (restored && snapshot_restore(machine, err) < 0)
 		return -1;
+	machine->bus.running = true;
 	trace(machine, restored ? "the state is restored" : "the machine is ready to boot");
 	return 0;
 }

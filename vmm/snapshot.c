@@ -256,6 +256,10 @@ static const struct part {
 
 static int quiesce(struct machine *machine, struct error *err)
 {
+	for (unsigned i = 0; i < PCI_SLOTS; i++)
+		if (machine->plugged[i])
+			return error_set(err, EBUSY, "%s: added to the running machine, and still there",
+					 machine->plugged[i]->operations->name);
 	for (unsigned i = 0; i < machine->device_count; i++)
 		if (virtio_pci_quiesce(machine->devices[i]->transport, err) < 0)
 			return -1;

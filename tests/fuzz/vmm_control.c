@@ -1,6 +1,7 @@
 /*
  * The control socket: packets of any content and size, with and without descriptors, from clients that come and go.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -18,21 +19,25 @@
 
 static void send_packet(struct input *input, int fd)
 {
-	struct vmm_request request = {VMM_CONTROL_VERSION, byte(input) % 6, 1024 + byte(input) % 32, byte(input) % 5};
+	struct {
+		struct vmm_request request;
+		struct vmm_net net;
+	} packet = {{VMM_CONTROL_VERSION, byte(input) % 9, 1024 + byte(input) % 32, byte(input) % 5}, {{0}, 0, 0}};
+	struct vmm_request *request = &packet.request;
 	uint8_t odd = byte(input);
-	size_t size = odd & 1 ? byte(input) % 17 : sizeof(request);
+	size_t usual = request->operation == VMM_NET_ADD ? sizeof(packet) : sizeof(*request);
+	size_t size = odd & 1 ? byte(input) % (sizeof(packet) + 1) : usual;
 	int fds[3], count = 0;
 
 	if (odd & 32)
-		request.port = 0;
+		request->port = 0;
 	if (odd & 2)
-		request.version = byte(input);
+		request->version = byte(input);
 	if (odd & 4 && socketpair(AF_UNIX, odd & 8 ? SOCK_STREAM : SOCK_DGRAM, 0, fds) == 0)
 		count = 2;
 	if (odd & 16 && count == 0 && pipe(fds) == 0)
 		count = 2;
-	send_with_fds(fd, &request, size < sizeof(request) ? size : sizeof(request), fds, count ? 1 + (odd >> 7) : 0,
-		      MSG_DONTWAIT);
+	send_with_fds(fd, &packet, size, fds, count ? 1 + (odd >> 7) : 0, MSG_DONTWAIT);
 	for (int i = 0; i < count; i++)
 		close(fds[i]);
 }
@@ -69,10 +74,36 @@ static void step(struct input *input, struct driver *driver, int *clients, const
 	}
 }
 
+/* Keeps the descriptor of the last card. */
+static int add_net(void *machine, int *fd, const struct vmm_net *net, uint32_t *slot)
+{
+	int *kept = machine;
+
+	if (*kept >= 0 || net->mtu == 1)
+		return ENOSPC;
+	*kept = *fd;
+	*fd = -1;
+	*slot = 5;
+	return 0;
+}
+
+static int remove_net(void *machine, uint32_t slot)
+{
+	int *kept = machine;
+
+	if (*kept < 0 || slot % 2)
+		return ENOENT;
+	close(*kept);
+	*kept = -1;
+	return 0;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input input = {data, size};
 	struct driver driver;
+	int kept = -1;
+	const struct control_plugger plugger = {add_net, remove_net, &kept};
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	socklen_t address_size = sizeof(address);
 	int clients[CLIENTS] = {-1, -1, -1, -1}, fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
@@ -85,6 +116,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			getsockname(fd, (struct sockaddr *)&address, &address_size) == 0,
 		    "socket");
 	control = control_new(fd, driver.device, driver.loop, NULL);
+	control_on_plug(control, &plugger);
 	while (input.size)
 		step(&input, &driver, clients, &address, address_size);
 	driver_run(&driver, 0);
@@ -93,5 +125,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (int i = 0; i < CLIENTS; i++)
 		if (clients[i] >= 0)
 			close(clients[i]);
+	if (kept >= 0)
+		close(kept);
 	return 0;
 }

@@ -220,6 +220,8 @@ static void test_bad_requests(void **state)
 	expect_error(&fixture, fd, EINVAL);
 	ask(fd, VMM_STATUS, 0, 0, dup(0));
 	expect_error(&fixture, fd, EINVAL);
+	ask(fd, VMM_NET_REMOVE, 5, 0, -1);
+	expect_error(&fixture, fd, EOPNOTSUPP);
 	ask(fd, VMM_CONNECT, 1024, 0, -1);
 	expect_error(&fixture, fd, EBADF);
 	ask(fd, VMM_CONNECT, 1024, 1, dup(0));
@@ -252,6 +254,107 @@ static void test_bad_requests(void **state)
 	send_with_fds(fd, &request, sizeof(request), many, 2, 0);
 	expect_error(&fixture, fd, EINVAL);
 	send_with_fds(fd, &request, sizeof(request), many, 3, 0);
+	expect_end(&fixture, fd);
+	finish(&fixture);
+}
+
+/* --- devices that come and go ----------------------------------------------------------------------------------------
+ */
+
+struct plugger {
+	struct vmm_net net;
+	uint32_t removed;
+	int fd, result;
+};
+
+static int add_net(void *machine, int *fd, const struct vmm_net *net, uint32_t *slot)
+{
+	struct plugger *plugger = machine;
+
+	*slot = 7;
+	if (plugger->result)
+		return plugger->result;
+	plugger->net = *net;
+	plugger->fd = *fd;
+	*fd = -1;
+	return 0;
+}
+
+static int remove_net(void *machine, uint32_t slot)
+{
+	struct plugger *plugger = machine;
+
+	plugger->removed = slot;
+	return plugger->result;
+}
+
+static void ask_net(int fd, const struct vmm_request *request, const struct vmm_net *net, size_t size, int descriptor)
+{
+	char packet[sizeof(*request) + sizeof(*net) + 1] = {0};
+
+	memcpy(packet, request, sizeof(*request));
+	memcpy(packet + sizeof(*request), net, sizeof(*net));
+	assert_int_equal(send_with_fds(fd, packet, size, &descriptor, descriptor >= 0, 0), size);
+	if (descriptor >= 0)
+		close(descriptor);
+}
+
+static void test_net(void **state)
+{
+	struct fixture fixture;
+	struct plugger plugger = {.fd = -1};
+	const struct control_plugger table = {add_net, remove_net, &plugger};
+	struct vmm_request request = {VMM_CONTROL_VERSION, VMM_NET_ADD, 0, 0}, other = request;
+	struct vmm_net net = {.mac = {2, 1, 2, 3, 4, 5}, .mtu = 9000}, reserved = {.reserved = 1};
+	const size_t size = sizeof(request) + sizeof(net);
+	struct vmm_reply reply;
+	int fd;
+
+	(void)state;
+	init(&fixture);
+	fd = client(&fixture);
+	ask_net(fd, &request, &net, size, dup(0));
+	expect_error(&fixture, fd, EOPNOTSUPP);
+	control_on_plug(fixture.control, &table);
+	ask_net(fd, &request, &net, size, dup(0));
+	reply = answer(&fixture, fd);
+	assert_int_equal(reply.error, 0);
+	assert_int_equal(reply.value, 7);
+	assert_memory_equal(&plugger.net, &net, sizeof(net));
+	assert_true(plugger.fd >= 0 && close(plugger.fd) == 0);
+	ask_net(fd, &request, &net, size, -1);
+	expect_error(&fixture, fd, EBADF);
+	ask_net(fd, &request, &reserved, size, dup(0));
+	expect_error(&fixture, fd, EINVAL);
+	other.flags = 1;
+	ask_net(fd, &other, &net, size, dup(0));
+	expect_error(&fixture, fd, EINVAL);
+	other = (struct vmm_request){VMM_CONTROL_VERSION, VMM_NET_ADD, 3, 0};
+	ask_net(fd, &other, &net, size, dup(0));
+	expect_error(&fixture, fd, EINVAL);
+	ask(fd, VMM_NET_REMOVE, 7, 0, -1);
+	expect_error(&fixture, fd, 0);
+	assert_int_equal(plugger.removed, 7);
+	ask(fd, VMM_NET_REMOVE, 7, 1, -1);
+	expect_error(&fixture, fd, EINVAL);
+	plugger.result = ENOSPC;
+	ask_net(fd, &request, &net, size, dup(0));
+	reply = answer(&fixture, fd);
+	assert_int_equal(reply.error, ENOSPC);
+	assert_int_equal(reply.value, 0);
+	ask(fd, VMM_NET_REMOVE, 99, 0, -1);
+	expect_error(&fixture, fd, ENOSPC);
+	/* Packets of another length. */
+	for (int odd = -1; odd <= 1; odd += 2) {
+		ask_net(fd, &request, &net, size + (size_t)odd, dup(0));
+		expect_end(&fixture, fd);
+		fd = client(&fixture);
+	}
+	ask(fd, VMM_NET_ADD, 0, 0, dup(0));
+	expect_end(&fixture, fd);
+	fd = client(&fixture);
+	other = (struct vmm_request){VMM_CONTROL_VERSION, VMM_STATUS, 0, 0};
+	ask_net(fd, &other, &net, size, -1);
 	expect_end(&fixture, fd);
 	finish(&fixture);
 }
@@ -641,6 +744,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_status),
 	    cmocka_unit_test(test_bad_requests),
+	    cmocka_unit_test(test_net),
 	    cmocka_unit_test(test_save),
 	    cmocka_unit_test(test_save_waits),
 	    cmocka_unit_test(test_connect_in_order),

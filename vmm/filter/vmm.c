@@ -43,6 +43,9 @@ static const struct filter_rule rules[] = {
     /* The window of a terminal. */
     {SCMP_SYS(ioctl), LOOP, FILTER_EQUAL, 1, TIOCGWINSZ, 0},
 
+    /* The doorbells of a device that is added to the running machine. */
+    {SCMP_SYS(eventfd2), LOOP, FILTER_ANY, 0, 0, 0},
+
     /* Bytes to and from descriptors that were handed over. On the vCPUs' threads for virtio-fs, the doorbell of which
      * they answer themselves (vmm/virtio/fs.c). */
     {SCMP_SYS(read), BOTH, FILTER_ANY, 0, 0, 0},
