@@ -55,7 +55,7 @@ make() { # DESCRIPTION FLAGS...: the container c1, whose output must not keep us
 }
 rm -f "$work/log"
 make "create"
-same "createContainer runs in the root file system, the others in the bundle" "$work/b 4 $work/rootfs 1" "$(grep "^in " "$work/log" | sort | uniq -c | awk '{ printf "%s%s %s", NR > 1 ? " " : "", $3, $1 }')"
+same "createContainer runs in the root file system, the others in the bundle" "$work/b 4 $work/rootfs 1" "$(grep "^in " "$work/log" | sort | uniq -c | awk '{ printf "%s%s %s", (NR > 1 ? " " : ""), $3, $1 }')"
 same "create runs three kinds in order" "prestart prestart-second createRuntime createRuntime-second createContainer " "$(kinds)"
 check "start" "$hull" start c1
 same "start runs poststart" "poststart poststart-second " "$(kinds)"

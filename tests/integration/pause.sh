@@ -64,7 +64,7 @@ says "exec: a cgroup that is not the container's" 255 "bad sub cgroup path: .. i
 says "exec: a cgroup that is not there" 255 "error adding pid of the process to cgroups: /nowhere/cgroup.procs: no such file or directory" "$hull" exec --cgroup nowhere c true
 same "ps -e -x: as ps has it" "PID TTY STAT TIME COMMAND" "$("$hull" ps c -e -x | head -n 1 | tr -s ' ' | sed 's/^ //')"
 same "ps -o: the columns asked for, as the container's own ps sees them" "$("$hull" exec c ps -o pid,args | awk '$2 == "sleep" && $3 > 4900 { print $1, $2, $3 }' | sort)" "$("$hull" ps c -eo pid,args | awk '$2 == "sleep" && $3 > 4900 { print $1, $2, $3 }' | sort)"
-same "ps aux: memory, state" "root 1 yes S" "$("$hull" ps c aux | awk '$2 == 1 { print $1, $2, ($6 > 0 && $5 > $6 ? "yes" : "no"), substr($8, 1, 1) }')"
+same "ps aux: memory, state" "root 1 memory state" "$("$hull" ps c aux | awk '$2 == 1 { print $1, $2, ($6 > 0 && $5 > $6 ? "memory" : $5 " " $6), ($8 ~ /^[RSD]/ ? "state" : $8) }')"
 says "ps with options that are not known" 1 "option -l is not supported" "$hull" ps c -el
 says "ps --format x" 1 "invalid format option" "$hull" ps --format x c
 "$hull" ps --format json c >"$work/ps.json"
