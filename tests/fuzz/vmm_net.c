@@ -106,6 +106,7 @@ static void step(struct driver *driver, struct input *input, uint64_t memory, ui
 	case 3:
 		if (byte(input) % 8)
 			return;
+		take_from_wire(driver, wire); /* while it is known what was negotiated */
 		driver_reset_device(driver);
 		restart(driver, rings, byte(input) & 1 ? driver->device->offered : 0);
 		return;

@@ -41,6 +41,7 @@ core=(
 )
 long=(
 	"snapshot 1500"
+	"net_device 1800"
 	"preserve 1500"
 	"sandbox 3000"
 	"pods 1800"

@@ -4,26 +4,31 @@
  *   snapshot_host VMM FSD KERNEL INITRAMFS ROOTFS DIRECTORY
  *
  * Reads lines from its standard input and answers each with one line. A machine has a NAME of one word; its files are
- * DIRECTORY/NAME.{out,err,result,log}, and the export "rootfs" of its file server is ROOTFS. Its streams are port 1041
- * (to .out) and 1042 (to .err).
+ * DIRECTORY/NAME.{in,out,err,result,log}, and the export "rootfs" of its file server is ROOTFS. Its streams are port
+ * 1040 (from .in, a fifo), 1041 (to .out) and 1042 (to .err).
  *
  *   boot NAME VCPUS MEMORY        starts a machine: "ok"
  *   restore NAME VCPUS MEMORY FROM [identity]   starts one from DIRECTORY/FROM.state and FROM.memory: "ok"
  *   save NAME TO [end]            saves it: "ok", or "error TEXT"
  *   order NAME JSON               an order to the agent, over a connection that is closed afterwards: the answer
  *   time NAME JSON                the same, with the host's time put in: every @NOW@ becomes nanoseconds
+ *   net NAME TAP MAC MTU          makes a tap and puts a network card on it into the machine: "slot N", or "error TEXT"
+ *   unplug NAME SLOT              takes a network card out of it: "ok", or "error TEXT"
  *   wait NAME                     waits for the VMM: "status N"
  *   kill NAME                     ends the VMM: "ok"
  */
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -108,6 +113,17 @@ static int open_file(const char *name, const char *suffix, int flags)
 
 /* --- a machine ---------------------------------------------------------------------------------------------------- */
 
+/* Open in both directions: its reader does not see an end between two writers. */
+static int open_fifo(const char *name)
+{
+	char path[512];
+
+	snprintf(path, sizeof(path), "%s/%s.in", directory, name);
+	if (mkfifo(path, 0600) < 0 && errno != EEXIST)
+		err(125, "%s", path);
+	return open(path, O_RDWR | O_CLOEXEC);
+}
+
 static pid_t start_file_server(int socket, const char *name)
 {
 	struct program program = {0};
@@ -168,6 +184,7 @@ static void start_machine(const char *name, const char *vcpus, const char *memor
 	add_fd(&program, "--result", "", open_file(name, "result", create), "");
 	add_fd(&program, "--log", "", open_file(name, "log", O_WRONLY | O_CREAT | O_APPEND), "");
 	add_fd(&program, "--fs", "", sockets[0], "");
+	add_fd(&program, "--stream", "1040=", open_fifo(name), ",in");
 	add_fd(&program, "--stream", "1041=", open_file(name, "out", create), ",out");
 	add_fd(&program, "--stream", "1042=", open_file(name, "err", create), ",out");
 	add(&program, "--memory");
@@ -205,28 +222,84 @@ static int wait_for(struct machine *machine)
 
 /* --- requests ----------------------------------------------------------------------------------------------------- */
 
-/* Returns the reply's error. */
-static int ask(int control, const struct vmm_request *request, const int *fds, size_t n_fds)
+static struct vmm_reply ask_with(int control, const void *request, size_t size, const int *fds, size_t n_fds)
 {
 	struct vmm_reply reply = {.error = ECONNRESET};
 	union {
 		char space[CMSG_SPACE(2 * sizeof(int))];
 		struct cmsghdr alignment;
 	} ancillary = {{0}};
-	struct iovec iov = {(void *)request, sizeof(*request)};
+	struct iovec iov = {(void *)request, size};
 	struct msghdr message = {.msg_iov = &iov,
 				 .msg_iovlen = 1,
 				 .msg_control = &ancillary,
 				 .msg_controllen = CMSG_SPACE(n_fds * sizeof(int))};
 	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
 
+	if (n_fds == 0)
+		message.msg_controllen = 0;
 	header->cmsg_level = SOL_SOCKET;
 	header->cmsg_type = SCM_RIGHTS;
 	header->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
 	memcpy(CMSG_DATA(header), fds, n_fds * sizeof(int));
 	if (sendmsg(control, &message, MSG_NOSIGNAL) < 0 || recv(control, &reply, sizeof(reply), 0) <= 0)
-		return ECONNRESET;
-	return (int)reply.error;
+		reply = (struct vmm_reply){.error = ECONNRESET};
+	return reply;
+}
+
+/* Returns the reply's error. */
+static int ask(int control, const struct vmm_request *request, const int *fds, size_t n_fds)
+{
+	return (int)ask_with(control, request, sizeof(*request), fds, n_fds).error;
+}
+
+static void print_error(int error)
+{
+	if (error)
+		printf("error %s\n", strerror(error));
+	else
+		puts("ok");
+}
+
+static int make_tap(const char *name)
+{
+	struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC), header = VMM_NET_HEADER;
+
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
+	if (fd < 0 || ioctl(fd, TUNSETIFF, &request) < 0 || ioctl(fd, TUNSETVNETHDRSZ, &header) < 0 ||
+	    ioctl(fd, TUNSETOFFLOAD, VMM_NET_OFFLOADS) < 0)
+		err(125, "tap %s", name);
+	return fd;
+}
+
+static void add_net(const char *name, const char *tap, const char *mac, const char *mtu)
+{
+	struct {
+		struct vmm_request request;
+		struct vmm_net net;
+	} packet = {.request = {.version = VMM_CONTROL_VERSION, .operation = VMM_NET_ADD},
+		    .net.mtu = (uint16_t)atoi(mtu)};
+	int fd = make_tap(tap);
+	struct vmm_reply reply;
+
+	if (sscanf(mac, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &packet.net.mac[0], &packet.net.mac[1], &packet.net.mac[2],
+		   &packet.net.mac[3], &packet.net.mac[4], &packet.net.mac[5]) != 6)
+		errx(125, "MAC address %s", mac);
+	reply = ask_with(find(name)->control, &packet, sizeof(packet), &fd, 1);
+	close(fd);
+	if (reply.error)
+		print_error((int)reply.error);
+	else
+		printf("slot %u\n", reply.value);
+}
+
+static void remove_net(const char *name, const char *slot)
+{
+	struct vmm_request request = {
+	    .version = VMM_CONTROL_VERSION, .operation = VMM_NET_REMOVE, .port = (uint32_t)atoi(slot)};
+
+	print_error(ask(find(name)->control, &request, NULL, 0));
 }
 
 /* A template as the runtime makes it: nobody can change it any more. */
@@ -245,10 +318,7 @@ static void save(const char *name, const char *to, bool end)
 	fchmod(fds[1], 0400);
 	close(fds[0]);
 	close(fds[1]);
-	if (error)
-		printf("error %s\n", strerror(error));
-	else
-		puts("ok");
+	print_error(error);
 }
 
 static bool read_all(int fd, void *data, size_t size)
@@ -328,6 +398,10 @@ static void carry_out(char *line)
 		puts("ok");
 	} else if (strcmp(verb, "save") == 0) {
 		save(name, words[0], words[1]);
+	} else if (strcmp(verb, "net") == 0) {
+		add_net(name, words[0], words[1], words[2]);
+	} else if (strcmp(verb, "unplug") == 0) {
+		remove_net(name, words[0]);
 	} else if (strcmp(verb, "wait") == 0) {
 		printf("status %d\n", wait_for(find(name)));
 	} else if (strcmp(verb, "kill") == 0) {
