@@ -13,6 +13,7 @@
 
 #include "common/cleanup.h"
 #include "common/io.h"
+#include "common/log.h"
 #include "common/spec_values.h"
 #include "guest-agent/places.h"
 
@@ -211,8 +212,18 @@ static int make_node(const char *serial, dev_t number, struct error *err)
 	return 0;
 }
 
+/* A machine that was forked from a template gets its disks before it runs, but behind the guest's back. */
+static void look_for_new_ones(void)
+{
+	cleanup_close int fd = open(PLACE_SYS "/bus/pci/rescan", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, "1", 1) < 0)
+		log_line("look for new disks: %s", strerror(errno));
+}
+
 static int resolve_all(json_t *order, const json_t *disks, struct error *err)
 {
+	bool looked = false;
 	const json_t *disk;
 	size_t i;
 
@@ -221,6 +232,10 @@ static int resolve_all(json_t *order, const json_t *disks, struct error *err)
 		const char *serial = serial_of(disk);
 		dev_t number;
 
+		if (serial && !looked && find(serial, &number) < 0) {
+			look_for_new_ones();
+			looked = true;
+		}
 		if (!serial || find(serial, &number) < 0)
 			return error_set(err, ENXIO, "create: disks: the machine has no disk `%s`",
 					 serial ? serial : "");
@@ -238,7 +253,7 @@ int disks_resolve(json_t *order, struct error *err)
 	if (json_array_size(disks) == 0)
 		return 0;
 	/* For this only: a container's processes are forked from here and must not find it. */
-	if ((mkdir(PLACE_SYS, 0755) < 0 && errno != EEXIST) || mount("sysfs", PLACE_SYS, "sysfs", MS_RDONLY, NULL) < 0)
+	if ((mkdir(PLACE_SYS, 0755) < 0 && errno != EEXIST) || mount("sysfs", PLACE_SYS, "sysfs", 0, NULL) < 0)
 		return error_set_errno(err, "mount sysfs");
 	status = resolve_all(order, disks, err);
 	umount2(PLACE_SYS, MNT_DETACH);

@@ -135,11 +135,10 @@ static int template_use(const struct materials *materials, enum template_use *us
 	return 0;
 }
 
-/* A template has neither disks nor a console, and a file server. */
+/* A template has a file server and no console; disks come to the machine that is forked from it. */
 static bool has_template_shape(const struct materials *materials)
 {
-	return materials->disks.n == 0 && materials->exports.n > 0 && !materials->keeps_console &&
-	       materials->resources.console < 0;
+	return materials->exports.n > 0 && !materials->keeps_console && materials->resources.console < 0;
 }
 
 /* Without one the machine boots. */

@@ -16,8 +16,7 @@
 #include "vmm/virtio/net.h"
 #include "vmm/virtio/pci.h"
 
-/* Takes the device over, also when it fails. */
-static int plug(struct machine *machine, struct virtio_device *device, uint32_t *slot, struct error *err)
+int hotplug_add(struct machine *machine, struct virtio_device *device, uint32_t *slot, struct error *err)
 {
 	struct virtio_pci *transport = virtio_pci_add(&machine->bus, device, machine->memory, machine->loop, err);
 
@@ -47,7 +46,7 @@ static int add_net(void *owner, int *fd, const struct vmm_net *net, uint32_t *sl
 
 	if (device) {
 		take_fd(fd);
-		if (plug(machine, device, slot, &err) == 0)
+		if (hotplug_add(machine, device, slot, &err) == 0)
 			return 0;
 	}
 	log_line("not added: %s", err.message);

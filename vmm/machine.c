@@ -328,12 +328,43 @@ static int add_fs(struct machine *machine, struct error *err)
 	return 0;
 }
 
+static struct virtio_device *new_disk(struct machine *machine, unsigned index, struct error *err)
+{
+	const struct machine_disk *disk = &machine->options->disks[index];
+
+	return blk_new(disk->fd, disk->readonly, disk->serial, machine->loop, err);
+}
+
+/* How many disks the machine is built with: one that is restored has as many as when it was saved. */
+static unsigned disks_to_build(const struct machine *machine)
+{
+	unsigned count = machine->options->disk_count, saved;
+
+	if (machine->options->state_fd < 0)
+		return count;
+	saved = snapshot_devices(machine);
+	saved -= saved < machine->device_count ? saved : machine->device_count;
+	return saved < count ? saved : count;
+}
+
 static int add_disks(struct machine *machine, struct error *err)
 {
-	for (unsigned i = 0; i < machine->options->disk_count; i++) {
-		const struct machine_disk *disk = &machine->options->disks[i];
+	unsigned count = disks_to_build(machine);
 
-		if (put_on_bus(machine, blk_new(disk->fd, disk->readonly, disk->serial, machine->loop, err), err) < 0)
+	for (; machine->built_disks < count; machine->built_disks++)
+		if (put_on_bus(machine, new_disk(machine, machine->built_disks, err), err) < 0)
+			return error_prefix(err, "disk %u", machine->built_disks);
+	return 0;
+}
+
+/* The others come to the restored machine as to one that runs. */
+static int plug_disks(struct machine *machine, struct error *err)
+{
+	for (unsigned i = machine->built_disks; i < machine->options->disk_count; i++) {
+		struct virtio_device *device = new_disk(machine, i, err);
+		uint32_t slot;
+
+		if (!device || hotplug_add(machine, device, &slot, err) < 0)
 			return error_prefix(err, "disk %u", i);
 	}
 	return 0;
@@ -450,6 +481,8 @@ static int build(struct machine *machine, struct error *err)
 	if (restored && snapshot_restore(machine, err) < 0)
 		return -1;
 	machine->bus.running = true;
+	if (plug_disks(machine, err) < 0)
+		return -1;
 	trace(machine, restored ? "the state is restored" : "the machine is ready to boot");
 	return 0;
 }

@@ -46,6 +46,7 @@ struct machine {
 	struct virtio_device *vsock;
 	struct virtio_device *devices[PCI_SLOTS]; /* in the order of the bus */
 	unsigned device_count;
+	unsigned built_disks;			  /* of options->disks, those among them */
 	struct virtio_device *plugged[PCI_SLOTS]; /* added to the running machine, by slot */
 	struct control *control;
 	struct window window;

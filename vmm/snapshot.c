@@ -454,6 +454,11 @@ int snapshot_load(struct machine *machine, struct error *err)
 	return 0;
 }
 
+uint32_t snapshot_devices(const struct machine *machine)
+{
+	return state_count(&machine->snapshot.state, STATE_VIRTIO);
+}
+
 int snapshot_restore(struct machine *machine, struct error *err)
 {
 	if (restore_kinds(machine, STATE_CPUID, STATE_VCPU, err) < 0 ||

@@ -41,5 +41,7 @@ void snapshot_interrupted(void *machine);
 
 /* Restoring, in two steps. First, with nothing but the machine's memory there: checks the state, maps the memory. */
 int snapshot_load(struct machine *machine, struct error *err);
+/* How many virtio devices the state, which was loaded, has. */
+uint32_t snapshot_devices(const struct machine *machine);
 /* Second, when vCPUs and devices are there, with their first state. */
 int snapshot_restore(struct machine *machine, struct error *err);

@@ -40,6 +40,15 @@ run a true
 check "one that the host has mounted is refused" grep -q "mounts\[.*\].source: \`$device\` is in use on this host" <<<"$out"
 umount "$work/mnt"
 
+# --- in a forked machine ------------------------------------------------------------------------------------------------
+if "$hull" template list | grep -q 512; then
+	edit "$work/a" ".mounts[-1].source = \"$work/volume.img\" | .process.args = [\"sleep\", \"1000\"]"
+	"$hull" run -d --pid-file "$work/pid" -b "$work/a" disk-forked </dev/null >/dev/null 2>&1
+	same "a disk comes to a machine that was forked" kept "$("$hull" exec disk-forked cat /data/file)"
+	check "which it was" grep -q /memory "/proc/$(cat "$work/pid")/maps"
+	"$hull" delete --force disk-forked
+fi
+
 # --- as devices ---------------------------------------------------------------------------------------------------------
 bundle "$work/b" "$work/rootfs" true
 head -c 1M /dev/urandom >"$work/raw.img"
