@@ -145,7 +145,9 @@ for i in $(seq 20); do
 	[ "$(ask "unplug forked $slot")" = ok ] || good=-1
 done
 same "a card comes and goes 20 times" 20 "$good"
-same "the VMM has no descriptor more than before" "$descriptors" "$(ls "/proc/$vmm/fd" | wc -l)"
+# What the guest has open of its root file system is among them, and is let go of some time later.
+as_before() { [ "$(ls "/proc/$vmm/fd" | wc -l)" -le "$descriptors" ]; }
+soon "the VMM has no descriptor more than before" as_before && ok "the VMM has no descriptor more than before"
 added=0
 while [[ $(ask "net forked tap-many$added $mac 1500") == slot\ * ]]; do added=$((added + 1)); done
 check "as many cards as there are slots ($added)" test "$added" -ge 20
