@@ -229,6 +229,10 @@ static int start_vmm(const struct machine_plan *plan, int fs, struct machine *ma
 	pass_preserved(&arguments, &descriptors, plan->preserved);
 	if (plan->stdio && plan->stdio->both_ways)
 		spawning.terminal = plan->stdio->fds[STDIO_IN];
+	if (plan->network > 0) {
+		arguments_add(&arguments, "--keep-network");
+		spawning.network = plan->network;
+	}
 	pass_user(&arguments, &spawning);
 	spawning.lifeline = &machine->lifeline;
 	return spawn(&spawning, &machine->vmm, err);

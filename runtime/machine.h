@@ -54,6 +54,7 @@ struct machine_plan {
 	int fsd_control;		   /* listening socket, common/fsd_control.h; -1: exports stay as they are */
 	int result;			   /* regular file that the VMM's last word goes to */
 	int log;
+	int network;  /* descriptor of the network namespace for the VMM; 0: it makes its own */
 	int cgroup;   /* descriptor of the cgroup for both, or -1 */
 	uint64_t oom; /* bytes within which that cgroup's limit is reached when the guest is out of memory; 0: it has
 			 none. See vmm/oom.h */

@@ -166,6 +166,10 @@ static int be_born(void *argument)
 	birth->step = "place it in its cgroup";
 	if (!birth->in_cgroup && move_to_cgroup(spawn->cgroup) < 0)
 		goto fail;
+	birth->step = "place it in its network namespace";
+	if (spawn->network > 0 ? setns(spawn->network, CLONE_NEWNET) < 0
+			       : spawn->own_network && unshare(CLONE_NEWNET) < 0)
+		goto fail;
 	birth->step = "start a session";
 	if (setsid() < 0)
 		goto fail;

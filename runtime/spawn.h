@@ -5,6 +5,7 @@
 #pragma once
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -63,6 +64,8 @@ struct spawn {
 	const struct lifeline *lifeline; /* or NULL */
 	const sigset_t *blocked;	 /* signals that are blocked from its first moment on, or NULL: none */
 	int terminal;			 /* becomes its controlling terminal; 0: none */
+	int network;			 /* descriptor of the network namespace it begins in; 0: ours */
+	bool own_network;		 /* or a new one */
 	int cgroup;			 /* descriptor of the cgroup it begins in, or -1: ours */
 	char *own_id[2]; /* words of arguments, SPAWN_ID_SIZE bytes, that become SPAWN_ID_BASE + its pid; or NULL */
 };

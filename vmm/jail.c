@@ -18,12 +18,14 @@
 
 /* Must: leave every namespace whose objects could be named without a path (interfaces, abstract sockets, IPC, host
  * name). Must not: leave the pid and user namespaces of a root caller: the engine watches this pid. */
-static int enter_namespaces(bool privileged, bool *own_mounts, struct error *err)
+static int enter_namespaces(const struct jail_options *options, bool *own_mounts, struct error *err)
 {
+	int flags = options->keep_network ? NAMESPACES & ~CLONE_NEWNET : NAMESPACES;
+
 	*own_mounts = true;
-	if (unshare(privileged ? NAMESPACES : NAMESPACES | CLONE_NEWUSER) == 0)
+	if (unshare(options->change_identity ? flags : flags | CLONE_NEWUSER) == 0)
 		return 0;
-	if (privileged)
+	if (options->change_identity)
 		return error_set_errno(err, "jail: make namespaces");
 	log_line("jail: no user namespace to be had, the root directory stays");
 	*own_mounts = false;
@@ -106,7 +108,7 @@ int jail_enter(const struct jail_options *options, struct error *err)
 {
 	bool own_mounts;
 
-	if (enter_namespaces(options->change_identity, &own_mounts, err) < 0)
+	if (enter_namespaces(options, &own_mounts, err) < 0)
 		return -1;
 	if (own_mounts && empty_root(err) < 0)
 		return -1;

@@ -105,6 +105,13 @@ static int set_trace(struct options *options, char *value, struct error *err)
 	return 0;
 }
 
+static int set_keep_network(struct options *options, char *value, struct error *err)
+{
+	(void)value, (void)err;
+	options->machine.jail.keep_network = true;
+	return 0;
+}
+
 static int set_uid(struct options *options, char *value, struct error *err)
 {
 	uint64_t id;
@@ -213,6 +220,7 @@ static const struct vmm_option {
     {"identity", set_identity, 0, OPTIONAL, false, false},
     {"savable", set_savable, 0, OPTIONAL, false, true},
     {"trace", set_trace, 0, OPTIONAL, false, true},
+    {"keep-network", set_keep_network, 0, OPTIONAL, false, true},
     {"uid", set_uid, 0, OPTIONAL, false, false},
     {"gid", set_gid, 0, OPTIONAL, false, false},
 };
