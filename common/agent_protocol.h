@@ -100,6 +100,21 @@
  *           "uid" (as the guest has it), "cpu" (milliseconds used), "start" (milliseconds after 1970), "now" (the same,
  *           of this moment), "tty" ("pts/0" or ""), "command"...}; all of them are in guest-agent/processes.h.
  *
+ *   network {"order":"network", "id": ID, "begin": BOOL, "links": [{"card": SLOT, "index": N, ...}...],
+ *            "goneFacts": [FACT...], "goneCards": [SLOT...], "facts": [FACT...]}
+ *           Gives the container's network namespace what that of the host has. links are all network cards that it is
+ *           to have, by their slots on the PCI bus, and for each the number that the facts call its interface by; those
+ *           that are new, or of which something has changed, with "name", "mac" (12 hexadecimal digits), "mtu", "up",
+ *           "arp" and "ipv6" (BOOL) as well. A FACT is [KIND, HEX], KIND one of "address", "route", "neighbour",
+ *           "rule", and HEX the bytes of an RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH or RTM_NEWRULE message of
+ *           rtnetlink(7) behind its header. Interface 1 is the loopback interface. In this order: what is gone is taken
+ *           away, new cards are found, links and facts are set. The container that has this network namespace from
+ *           another one is none to be told. "begin" (may be absent): what the container has had so far is to go, which
+ *           can be said of one that has ended, too; the
+ *           answer then holds "dropped", the slots of such cards. A card that is gone has been let go of when the
+ *           answer comes. "resolver" (may be absent): a port of the host where an engine's resolver can be asked, see
+ *           AGENT_RESOLVER_ADDRESS.
+ *
  * kill takes "exec" as well.
  *
  * Terminals: with process.terminal, in create and in exec, the process gets a terminal of the container's devpts. What
@@ -161,6 +176,25 @@ enum agent_notice_kind {
 	AGENT_NOTICE_TIME = 2,
 	/* The host's clock was set, or jumped while the host slept. port and value are 0. */
 	AGENT_NOTICE_CLOCK_SET = 3,
+};
+
+/* Docker's resolver listens on this address in the container's network namespace on the host. In the guest the agent
+ * listens in its place, and asks over one stream to the port of the host that the order "network" named. On it go, in
+ * both directions and little-endian, struct agent_resolver_frame, each followed by `size` bytes: a datagram to the
+ * resolver, and its answer with the same tag; or the wish for a TCP connection to it (no bytes), answered by the port
+ * of the host, 4 bytes, at which a stream to it is to be had (0: there is none). What is lost is lost, as with UDP. */
+#define AGENT_RESOLVER_ADDRESS 0x7f00000bu /* 127.0.0.11 */
+#define AGENT_RESOLVER_PORT 53
+
+enum agent_resolver_kind {
+	AGENT_RESOLVER_DATAGRAM = 1,
+	AGENT_RESOLVER_CONNECTION = 2,
+};
+
+struct agent_resolver_frame {
+	uint32_t tag;
+	uint16_t kind; /* enum agent_resolver_kind */
+	uint16_t size;
 };
 
 #define AGENT_PROTOCOL_VERSION 1

@@ -68,6 +68,7 @@ static void container_free(struct container *container)
 	freezer_release(&container->freezer);
 	sockets_close(&container->sockets);
 	notify_end(&container->notify);
+	network_release(&container->network);
 	execs_free(&container->execs);
 	child_release(&container->init);
 	stop_watching_cgroup(container);

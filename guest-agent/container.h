@@ -21,6 +21,7 @@ int container_stats(struct order *order, struct answer *answer, struct error *er
 int container_events(struct order *order, struct answer *answer, struct error *err);
 int container_sockets(struct order *order, struct answer *answer, struct error *err);
 int container_notify(struct order *order, struct answer *answer, struct error *err);
+int container_network(struct order *order, struct answer *answer, struct error *err);
 int container_delete(struct order *order, struct answer *answer, struct error *err);
 int container_exec(struct order *order, struct answer *answer, struct error *err);
 int container_pause(struct order *order, struct answer *answer, struct error *err);

@@ -148,6 +148,32 @@ int container_notify(struct order *order, struct answer *answer, struct error *e
 	return container ? notify_order(&container->notify, answer, err) : -1;
 }
 
+int container_network(struct order *order, struct answer *answer, struct error *err)
+{
+	struct container *container = container_find_or_refuse(order, err);
+	struct network_place place;
+	json_t *dropped;
+	int status;
+
+	if (!container)
+		return -1;
+	if (container->state == STOPPED && !order->network->begin)
+		return error_set(err, ESRCH, "container not running");
+	/* Its namespace cannot be entered any more, but its cards can be taken back. */
+	if (container->state == STOPPED) {
+		network_release(&container->network);
+		answer_ok(answer, NULL);
+		return 0;
+	}
+	dropped = json_array();
+	place = (struct network_place){container->init.pid, container->init.pidfd, container->cgroup};
+	status = network_set(&container->network, &place, order->network, dropped, err);
+	if (status == 0)
+		answer_ok(answer, json_pack("{s:O}", "dropped", dropped));
+	json_decref(dropped);
+	return status;
+}
+
 /* --- processes beside its own one -------------------------------------------------------------------------------- */
 
 int container_exec(struct order *order, struct answer *answer, struct error *err)

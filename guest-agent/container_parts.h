@@ -12,6 +12,7 @@
 #include "guest-agent/exec.h"
 #include "guest-agent/freezer.h"
 #include "guest-agent/loop.h"
+#include "guest-agent/network.h"
 #include "guest-agent/oom.h"
 #include "guest-agent/order.h"
 #include "guest-agent/plan.h"
@@ -52,6 +53,7 @@ struct container {
 	struct execs execs; /* processes beside its own one */
 	struct sockets sockets;
 	struct notify notify;
+	struct network network;
 	struct answer answer;
 	struct answer waiting; /* for its end */
 	struct answer gone;    /* CREATING: to a delete order */

@@ -44,7 +44,7 @@ static int (*const carry_out[])(struct order *order, struct answer *answer, stru
     [ORDER_WAIT] = container_wait,	 [ORDER_RESIZE] = container_resize, [ORDER_PAUSE] = container_pause,
     [ORDER_RESUME] = container_resume,	 [ORDER_PS] = container_ps,	    [ORDER_UPDATE] = container_update,
     [ORDER_STATS] = container_stats,	 [ORDER_EVENTS] = container_events, [ORDER_KERNEL_LOG] = kernel_log,
-    [ORDER_SOCKETS] = container_sockets, [ORDER_NOTIFY] = container_notify,
+    [ORDER_SOCKETS] = container_sockets, [ORDER_NOTIFY] = container_notify, [ORDER_NETWORK] = container_network,
 };
 
 static void handle_order(json_t *json, struct answer *answer)

@@ -56,7 +56,8 @@ static int read_one(struct plan_namespaces *namespaces, bool *given, const json_
 	if (given[kind])
 		return error_set(err, EINVAL, "linux.namespaces[%zu]: %s is given twice", index, type);
 	given[kind] = true;
-	if (path && *path && namespaces->use[kind] != NAMESPACE_JOINED)
+	/* A network namespace of the host is filled in later: guest-agent/network.h. */
+	if (path && *path && namespaces->use[kind] != NAMESPACE_JOINED && kind != NAMESPACE_NETWORK)
 		return error_set(err, ENOTSUP, "linux.namespaces[%zu].path: `%s` is not of this sandbox", index, path);
 	if (namespaces->use[kind] == NAMESPACE_OF_MACHINE)
 		namespaces->use[kind] = NAMESPACE_OWN;

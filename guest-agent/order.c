@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/spec_values.h"
@@ -143,6 +144,14 @@ static int parse_sockets(json_t *json, struct order *order, struct error *err)
 	return parse_optional(json, "port", &order->port, err);
 }
 
+static int parse_network(json_t *json, struct order *order, struct error *err)
+{
+	order->network = calloc(1, sizeof(*order->network));
+	if (!order->network)
+		return error_set(err, ENOMEM, "out of memory");
+	return network_order_read(json, order->network, err);
+}
+
 static const struct {
 	const char *name;
 	enum order_kind kind;
@@ -165,6 +174,7 @@ static const struct {
     {"kernel-log", ORDER_KERNEL_LOG, parse_kernel_log},
     {"sockets", ORDER_SOCKETS, parse_sockets},
     {"notify", ORDER_NOTIFY, parse_nothing},
+    {"network", ORDER_NETWORK, parse_network},
 };
 
 int order_parse(json_t *json, struct order *order, struct error *err)
@@ -191,4 +201,8 @@ void order_clear(struct order *order)
 	plan_free(order->plan);
 	order->plan = NULL;
 	resources_release(&order->resources);
+	if (order->network)
+		network_order_release(order->network);
+	free(order->network);
+	order->network = NULL;
 }

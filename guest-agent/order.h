@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "guest-agent/network_order.h"
 #include "guest-agent/plan.h"
 #include "guest-agent/random.h"
 
@@ -29,6 +30,7 @@ enum order_kind {
 	ORDER_KERNEL_LOG,
 	ORDER_SOCKETS,
 	ORDER_NOTIFY,
+	ORDER_NETWORK,
 	ORDER_KINDS,
 };
 
@@ -45,13 +47,14 @@ struct order {
 	bool trace;		/* create */
 	bool has_seed;		/* create */
 	unsigned char seed[AGENT_SEED_SIZE];
-	int signal;		    /* kill */
-	struct resources resources; /* update; owned by the order */
-	uint64_t known;		    /* events, kernel-log: what the host has heard of already */
-	uint32_t connection, port;  /* sockets: the last one given out, 0: none; 0: it could not be made */
-	bool all;		    /* kill */
-	bool ignore_paused;	    /* exec */
-	bool force;		    /* delete */
+	int signal;		       /* kill */
+	struct resources resources;    /* update; owned by the order */
+	uint64_t known;		       /* events, kernel-log: what the host has heard of already */
+	uint32_t connection, port;     /* sockets: the last one given out, 0: none; 0: it could not be made */
+	struct network_order *network; /* network; owned by the order */
+	bool all;		       /* kill */
+	bool ignore_paused;	       /* exec */
+	bool force;		       /* delete */
 };
 
 /* Returns 0, or -1 with err. The order is to be freed by order_clear in either case. */

@@ -55,6 +55,20 @@ static void take_disks(json_t *order)
 	}
 }
 
+static int any_interface(int index, const void *context)
+{
+	(void)context;
+	return index < 8 ? index + 1 : 0;
+}
+
+static void take_network(struct network_order *order)
+{
+	struct error err;
+
+	for (size_t i = 0; i < order->facts.n; i++)
+		network_fact_translate(&order->facts.list[i], any_interface, NULL, &err);
+}
+
 static void take_order(struct message_reader *reader)
 {
 	struct error err;
@@ -66,6 +80,8 @@ static void take_order(struct message_reader *reader)
 	take_disks(json);
 	if (order_parse(json, &order, &err) == 0 && order.plan)
 		check_plan(order.plan);
+	if (order.network)
+		take_network(order.network);
 	order_clear(&order);
 	json_decref(json);
 }
