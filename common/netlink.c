@@ -117,7 +117,8 @@ const struct nlmsghdr *netlink_next(struct netlink_reader *reader)
 	const struct nlmsghdr *header = (const struct nlmsghdr *)reader->data;
 	size_t whole;
 
-	if (reader->size < sizeof(*header) || header->nlmsg_len < sizeof(*header) || header->nlmsg_len > reader->size)
+	if (!header || reader->size < sizeof(*header) || header->nlmsg_len < sizeof(*header) ||
+	    header->nlmsg_len > reader->size)
 		return NULL;
 	whole = NLMSG_ALIGN((size_t)header->nlmsg_len);
 	if (whole > reader->size)
@@ -224,7 +225,7 @@ static int send_request(struct netlink *netlink, struct netlink_request *request
 /* Anybody may write to a netlink socket; only the kernel has port 0. */
 static ssize_t receive(const struct netlink *netlink, void *data, size_t size, int flags, struct error *err)
 {
-	struct sockaddr_nl sender;
+	struct sockaddr_nl sender = {0};
 
 	for (;;) {
 		socklen_t length = sizeof(sender);
