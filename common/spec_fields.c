@@ -117,7 +117,9 @@ const struct spec_field spec_fields[] = {
     {"linux.namespaces[].type", SPEC_STRING, SPEC_BOTH,
      "all; one that is absent is the machine's, except pid and mount, which are always the container's own", false},
     {"linux.namespaces[].path", SPEC_STRING, SPEC_BOTH,
-     "of a container in the same sandbox, of all types but mount; any other is refused", false},
+     "of a container in the same sandbox, of all types but mount; or a network namespace, whose interfaces the machine "
+     "is connected to; any other is refused, the host's own network too",
+     false},
     {"linux.uidMappings", SPEC_ARRAY, SPEC_GUEST, "host ids are those of the shared files' owners", false},
     {"linux.uidMappings[].containerID", SPEC_UINT32, SPEC_GUEST, NULL, false},
     {"linux.uidMappings[].hostID", SPEC_UINT32, SPEC_GUEST, NULL, false},

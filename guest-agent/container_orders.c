@@ -148,6 +148,7 @@ int container_notify(struct order *order, struct answer *answer, struct error *e
 	return container ? notify_order(&container->notify, answer, err) : -1;
 }
 
+
 int container_network(struct order *order, struct answer *answer, struct error *err)
 {
 	struct container *container = container_find_or_refuse(order, err);

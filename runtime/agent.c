@@ -135,6 +135,41 @@ int vmm_control_save(int control, struct watch *watch, int state, int memory, st
 	return 0;
 }
 
+int vmm_control_add_net(int control, struct watch *watch, int tap, const uint8_t mac[6], uint32_t *slot,
+			struct error *err)
+{
+	struct {
+		struct vmm_request request;
+		struct vmm_net net;
+	} message = {.request = {.version = VMM_CONTROL_VERSION, .operation = VMM_NET_ADD}};
+	struct vmm_reply reply = {0};
+
+	/* It is not told the MTU: that would be the largest one that the guest can set. */
+	memcpy(message.net.mac, mac, sizeof(message.net.mac));
+	if (send_with_fds(control, &message, sizeof(message), &tap, 1, MSG_DONTWAIT) < 0)
+		return error_set_errno(err, "send a request to the virtual machine");
+	if (control_receive(control, watch, &reply, err) < 0)
+		return -1;
+	if (reply.error)
+		return error_set(err, (int)reply.error, "add a network card to the virtual machine: %s",
+				 strerror((int)reply.error));
+	*slot = reply.value;
+	return 0;
+}
+
+int vmm_control_remove_net(int control, struct watch *watch, uint32_t slot, struct error *err)
+{
+	struct vmm_request request = {.version = VMM_CONTROL_VERSION, .operation = VMM_NET_REMOVE, .port = slot};
+	struct vmm_reply reply = {0};
+
+	if (control_call(control, watch, &request, NULL, 0, &reply, err) < 0)
+		return -1;
+	if (reply.error)
+		return error_set(err, (int)reply.error, "remove a network card from the virtual machine: %s",
+				 strerror((int)reply.error));
+	return 0;
+}
+
 int agent_connect(int control, struct watch *watch, struct error *err)
 {
 	struct vmm_request request = {.version = VMM_CONTROL_VERSION, .operation = VMM_CONNECT, .port = AGENT_PORT};

@@ -34,6 +34,11 @@ int vmm_control_drained(int control, struct watch *watch, struct error *err);
 /* VMM_SAVE_AND_END: saves the machine into two empty files, after which it ends. */
 int vmm_control_save(int control, struct watch *watch, int state, int memory, struct error *err);
 
+/* VMM_NET_ADD, VMM_NET_REMOVE: a network card whose wire is the tap, which stays the caller's; *slot is where it is. */
+int vmm_control_add_net(int control, struct watch *watch, int tap, const uint8_t mac[6], uint32_t *slot,
+			struct error *err);
+int vmm_control_remove_net(int control, struct watch *watch, uint32_t slot, struct error *err);
+
 /* Connects to the agent: waits until the guest has come up. Returns a stream or -1. */
 int agent_connect(int control, struct watch *watch, struct error *err);
 

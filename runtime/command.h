@@ -49,5 +49,5 @@ struct command {
 /* All verbs, in the order of the help text, and what may stand before them: runtime/commands.c. */
 extern const struct command *const commands[];
 extern const size_t n_commands;
-extern const struct flag global_flags[];		  /* ended by an entry without name */
-extern const struct command command_proxy, command_relay; /* called by hull itself, never listed */
+extern const struct flag global_flags[];				   /* ended by an entry without name */
+extern const struct command command_proxy, command_relay, command_network; /* called by hull itself, never listed */

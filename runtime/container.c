@@ -17,6 +17,7 @@
 #include "runtime/sandbox.h"
 #include "runtime/cgroup.h"
 #include "runtime/hooks.h"
+#include "runtime/network.h"
 
 #define STATE_SIZE_MAX (8u << 20)
 #define END_TIMEOUT_MS 10000
@@ -265,9 +266,11 @@ const char *container_status_name(enum container_status status)
 int container_end_processes(struct container *container, struct error *err)
 {
 	struct state *state = &container->state;
+	cleanup_close int network = -1;
 
 	if (!container->has_state)
 		return 0;
+	network = network_find(state);
 	/* A creation under way takes its machine with it: see the lifeline in spawn.h. */
 	if (state->stage == STATE_CREATING && state->creator.pid != getpid() &&
 	    process_end(&state->creator, END_TIMEOUT_MS, err) < 0)
@@ -278,6 +281,10 @@ int container_end_processes(struct container *container, struct error *err)
 		return error_prefix(err, "hull-fsd");
 	if (process_end(&state->relay, END_TIMEOUT_MS, err) < 0)
 		return error_prefix(err, "hull-relay");
+	if (process_end(&state->network, END_TIMEOUT_MS, err) < 0)
+		return error_prefix(err, "hull-net");
+	if (network >= 0 && network_clear(network, state, err) < 0)
+		return error_prefix(err, "network");
 	return state->sandbox ? sandbox_leave(container, err) : 0;
 }
 

@@ -100,7 +100,10 @@ static int give_order(const struct join *join, const struct join_materials *mate
 static int start_proxy(const struct join_materials *materials, const unsigned ports[STDIO_COUNT], int agent,
 		       struct launch *launch, struct error *err)
 {
+	const struct network_plan *network = materials->network;
 	struct proxy proxy = {.id = materials->id,
+			      .network = network->fd > 0 ? network->fd : 0,
+			      .own_network = network->own && !network->path,
 			      .control = launch->control,
 			      .agent = agent,
 			      .lifeline = &launch->machine.lifeline,

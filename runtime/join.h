@@ -7,6 +7,7 @@
 #include "common/error.h"
 #include "runtime/exports.h"
 #include "runtime/launch.h"
+#include "runtime/network.h"
 #include "runtime/preserve.h"
 #include "runtime/sandbox.h"
 #include "runtime/spec.h"
@@ -37,6 +38,7 @@ struct join_materials {
 	struct preserved *preserved;
 	const char *id;
 	int cgroup; /* of the proxy */
+	const struct network_plan *network;
 };
 
 /* Makes the container in the guest, and its proxy, which becomes launch->machine.vmm; launch->agent is a connection to

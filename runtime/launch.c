@@ -18,6 +18,7 @@
 #include "runtime/handover.h"
 #include "runtime/hooks.h"
 #include "runtime/materials.h"
+#include "runtime/network.h"
 #include "runtime/notify.h"
 #include "runtime/pid_file.h"
 #include "runtime/preserve.h"
@@ -36,6 +37,7 @@ void launch_release(struct launch *launch)
 	raw_terminal_end(&launch->raw);
 	cleanup_close_fd(&launch->terminal);
 	machine_end(&launch->machine);
+	network_process_end(&launch->network);
 	container_close(&launch->container);
 	cleanup_close_fd(&launch->result);
 	cleanup_close_fd(&launch->log);
@@ -68,6 +70,8 @@ static int copy_to_state(const struct launch_options *options, const struct mate
 	    .scope = copy(materials->place.scope),
 	    .memory = materials->size.memory,
 	    .vcpus = materials->size.vcpus,
+	    .has_network = materials->network.own,
+	    .netns_path = copy(materials->network.path),
 	    .hooks = hooks_to_remember(json_object_get(materials->spec.json, "hooks")),
 	    .resources = json_is_object(resources) ? json_incref(resources) : NULL,
 	};
@@ -146,6 +150,7 @@ static int start_machine(struct materials *materials, struct launch *launch, str
 	    .preserved = &materials->preserved,
 	    .control = materials->control,
 	    .fsd_control = materials->fsd_control,
+	    .network = materials->network.fd > 0 ? materials->network.fd : 0,
 	    .cgroup = materials->cgroup,
 	    .oom = oom_reach(materials),
 	    .console = materials->console,
@@ -269,6 +274,7 @@ static int make_in_sandbox(const struct launch_options *options, struct material
 	    .preserved = &materials->preserved,
 	    .id = options->id,
 	    .cgroup = materials->cgroup,
+	    .network = &materials->network,
 	};
 
 	if (run_create_hooks(materials, launch, err) < 0 || join_create(&materials->join, &joining, launch, err) < 0)
@@ -386,11 +392,31 @@ static int start_relay(struct materials *materials, struct launch *launch, struc
 	return container_save(container, err);
 }
 
+/* Nobody but hooks can have put anything into a namespace that was made only now. */
+static bool may_have_network(const struct materials *materials)
+{
+	return materials->network.own && (materials->network.path || json_object_get(materials->spec.json, "hooks"));
+}
+
+static int start(const struct materials *materials, struct launch *launch, struct error *err)
+{
+	struct container *container = &launch->container;
+
+	if (may_have_network(materials)) {
+		if (network_connect(container, &launch->watch, &launch->network, err) < 0)
+			return -1;
+		trace_step("the network is connected");
+	}
+	return start_in_guest(launch, err);
+}
+
 static int keep(struct materials *materials, struct launch *launch, struct error *err)
 {
 	if (materials->sandbox && join_keep(&materials->join, err) < 0)
 		return -1;
-	return container_save(&launch->container, err) < 0 ? -1 : machine_let_go(&launch->machine, err);
+	if (container_save(&launch->container, err) < 0 || network_keep(&launch->network, err) < 0)
+		return -1;
+	return machine_let_go(&launch->machine, err);
 }
 
 /* Its keys are the guest's from the process's first moment on. */
@@ -422,7 +448,7 @@ static int bring_up(const struct launch_options *options, struct materials *mate
 		return -1;
 	if (use_terminal(materials, launch, err) < 0)
 		return -1;
-	if (options->start && start_in_guest(launch, err) < 0)
+	if (options->start && start(materials, launch, err) < 0)
 		return -1;
 	trace_step(options->start ? "the process has been started" : "the process waits for its start");
 	if (options->pid_file && pid_file_write(options->pid_file, launch->machine.vmm.pid, err) < 0)
@@ -448,10 +474,15 @@ static int bring_up(const struct launch_options *options, struct materials *mate
 
 static void undo(struct launch *launch, struct error *err)
 {
+	struct state *state = &launch->container.state;
+	cleanup_close int network = launch->container.has_state ? network_find(state) : -1;
 	struct error second;
 
 	improve_error(launch, err);
 	machine_end(&launch->machine);
+	network_process_end(&launch->network);
+	if (network >= 0 && network_clear(network, state, &second) < 0)
+		report_warning("%s", second.message);
 	if (launch->container.has_state)
 		process_end(&launch->container.state.relay, LAST_WORDS_MS, NULL);
 	if (!launch->hooks_began) {
@@ -472,6 +503,7 @@ int launch(const struct launch_options *options, struct launch *launch, struct e
 
 	*launch = (struct launch){.container = CONTAINER_NONE,
 				  .machine = MACHINE_NONE,
+				  .network = NETWORK_PROCESS_NONE,
 				  .result = -1,
 				  .log = -1,
 				  .control = -1,

@@ -13,12 +13,14 @@
 #include "runtime/container.h"
 #include "runtime/launch_options.h"
 #include "runtime/machine.h"
+#include "runtime/network.h"
 #include "runtime/terminal.h"
 #include "runtime/watch.h"
 
 struct launch {
 	struct container container; /* locked */
 	struct machine machine;
+	struct network_process network;
 	int result, log;  /* files in the container's folder */
 	int control;	  /* connection to the VMM */
 	int agent;	  /* connection to the agent */

@@ -135,13 +135,16 @@ static int run_command(const struct command *command, const struct global_option
 
 static const struct command *find_command(const char *name)
 {
+	static const struct command *const own[] = {&command_proxy, &command_relay, &command_network};
+
 	for (size_t i = 0; i < n_commands; i++)
 		if (strcmp(commands[i]->name, name) == 0)
 			return commands[i];
 	/* Called by hull itself. */
-	if (strcmp(name, command_relay.name) == 0)
-		return &command_relay;
-	return strcmp(name, command_proxy.name) == 0 ? &command_proxy : NULL;
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+		if (strcmp(own[i]->name, name) == 0)
+			return own[i];
+	return NULL;
 }
 
 static int refuse_verb(const char *name, struct error *err)

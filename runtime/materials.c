@@ -34,6 +34,7 @@ void materials_release(struct materials *materials)
 	cgroup_place_release(&materials->place);
 	cleanup_close_fd(&materials->signals);
 	join_release(&materials->join);
+	network_plan_release(&materials->network);
 }
 
 static int open_bundle(const char *path, struct materials *materials, struct error *err)
@@ -116,11 +117,15 @@ static int find_sandbox(const struct launch_options *options, struct materials *
 	    sandbox_lingers(&materials->spec, materials->sandbox, &materials->lingers, err) < 0)
 		return -1;
 	if (!materials->sandbox)
-		return sandbox_find_joined(root, NULL, &materials->spec, &none, err);
+		return sandbox_find_joined(root, NULL, &materials->spec, &none, err) < 0
+			   ? -1
+			   : network_plan_read(&materials->spec, &none, &materials->network, err);
 	if (materials->disks.n > 0)
 		return error_set(err, ENOTSUP,
 				 SPEC_FILE ": a container that joins a sandbox cannot bring disks: the machine runs");
-	return join_prepare(root, materials->sandbox, &materials->spec, &materials->exports, &materials->join, err);
+	if (join_prepare(root, materials->sandbox, &materials->spec, &materials->exports, &materials->join, err) < 0)
+		return -1;
+	return network_plan_read(&materials->spec, &materials->join.joined, &materials->network, err);
 }
 
 static int template_use(const struct materials *materials, enum template_use *use, struct error *err)

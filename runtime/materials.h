@@ -13,6 +13,7 @@
 #include "runtime/launch_options.h"
 #include "runtime/limits.h"
 #include "runtime/machine.h"
+#include "runtime/network.h"
 #include "runtime/preserve.h"
 #include "runtime/spec.h"
 #include "runtime/streams.h"
@@ -46,6 +47,7 @@ struct materials {
 	const char *sandbox; /* id of the one to be joined, or NULL; belongs to the spec */
 	bool lingers;	     /* the machine ends with the last container in it */
 	struct join join;
+	struct network_plan network;
 };
 
 #define MATERIALS_NONE                                                                                                 \
@@ -59,7 +61,8 @@ struct materials {
 			    .cgroup = -1,                                                                              \
 			    .console = -1,                                                                             \
 			    .signals = -1,                                                                             \
-			    .join = JOIN_NONE})
+			    .join = JOIN_NONE,                                                                         \
+			    .network = NETWORK_PLAN_NONE})
 
 /* config has been loaded; what is only opened while the machine is made stays as MATERIALS_NONE has it. Release them in
  * either case. */

@@ -175,6 +175,8 @@ int proxy_spawn(const struct proxy *proxy, int cgroup, struct child *child, stru
 	    .keep = &descriptors,
 	    .lifeline = proxy->lifeline,
 	    .blocked = &blocked,
+	    .network = proxy->network,
+	    .own_network = proxy->own_network,
 	    .cgroup = cgroup,
 	};
 

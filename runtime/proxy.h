@@ -9,6 +9,7 @@
 #pragma once
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,6 +24,8 @@ struct proxy {
 	const char *exec;		     /* the process's name, or NULL: the container's own */
 	int control;			     /* connection to the VMM, over which the streams were registered */
 	int agent;			     /* connection to the agent, over which the process was ordered */
+	int network;			     /* descriptor of a network namespace for it to live in; 0: ours */
+	bool own_network;		     /* or a new one */
 	const struct lifeline *lifeline;     /* what ties it to its starter for now, or NULL */
 	int terminal;			     /* -1, or a terminal whose size the process's terminal follows */
 	uint32_t outputs[PROXY_STREAMS_MAX]; /* ports of streams that must be delivered before the end */

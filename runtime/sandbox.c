@@ -13,6 +13,7 @@
 #include "runtime/agent.h"
 #include "runtime/attach.h"
 #include "runtime/fsd_client.h"
+#include "runtime/network.h"
 #include "runtime/report.h"
 
 /* Seconds for the guest to end a container that is to go. */
@@ -195,6 +196,9 @@ static int find_one(const char *root, const struct container *sandbox, const cha
 		if (joined->ids[kind])
 			return 0;
 	}
+	/* An engine's, for this container: see network.h. */
+	if (kind == SHARED_NETWORK && network_is_namespace(path))
+		return 0;
 	return error_set(err, ENOTSUP,
 			 SPEC_FILE ": linux.namespaces[%zu].path: `%s` is not a namespace of a container in the same "
 				   "sandbox, and no other can be joined",

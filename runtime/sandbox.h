@@ -47,7 +47,8 @@ void joined_release(struct joined *joined);
 
 /* Finds out what the paths in linux.namespaces mean: /proc/PID/ns/KIND of a host process that stands for a container of
  * the sandbox, or any other name for the same namespace. A path that is nothing of the kind is an error that names it;
- * so is every path when there is no sandbox (NULL). */
+ * so is every path when there is no sandbox (NULL). But a network namespace that is no container's is left alone: it is
+ * this one's own. */
 int sandbox_find_joined(const char *root, const struct container *sandbox, const struct spec *spec,
 			struct joined *joined, struct error *err);
 

@@ -33,6 +33,7 @@ void state_release(struct state *state)
 	json_decref(state->annotations);
 	free(state->cgroup);
 	free(state->scope);
+	free(state->netns_path);
 	json_decref(state->resources);
 	json_decref(state->hooks);
 	memset(state, 0, sizeof(*state));
@@ -177,6 +178,21 @@ static int parse_machine(const json_t *object, struct state *state, struct error
 	return 0;
 }
 
+static int parse_network(const json_t *object, struct state *state, struct error *err)
+{
+	const json_t *network = json_object_get(object, "network");
+	json_int_t inode = json_integer_value(json_object_get(network, "inode"));
+
+	if (!network)
+		return 0;
+	if (!json_is_object(network) || inode < 0 || copy_optional(network, "path", &state->netns_path, err) < 0 ||
+	    parse_process(network, "process", &state->network, err) < 0)
+		return error_set(err, EINVAL, "`network` is not the record of a network");
+	state->has_network = true;
+	state->netns = (uint64_t)inode;
+	return 0;
+}
+
 static int parse_members(const json_t *object, struct state *state, struct error *err)
 {
 	if (!json_is_object(object))
@@ -190,8 +206,9 @@ static int parse_members(const json_t *object, struct state *state, struct error
 	    parse_process(object, "vmm", &state->vmm, err) < 0 || parse_process(object, "fsd", &state->fsd, err) < 0 ||
 	    parse_process(object, "relay", &state->relay, err) < 0)
 		return -1;
-	if (parse_cgroup(object, state, err) < 0 || parse_sandbox(object, state, err) < 0 ||
-	    parse_machine(object, state, err) < 0 || parse_paused(object, &state->paused, err) < 0)
+	if (parse_network(object, state, err) < 0 || parse_cgroup(object, state, err) < 0 ||
+	    parse_sandbox(object, state, err) < 0 || parse_machine(object, state, err) < 0 ||
+	    parse_paused(object, &state->paused, err) < 0)
 		return -1;
 	return parse_annotations(object, &state->annotations, err);
 }
@@ -233,6 +250,21 @@ static void set_sandbox(json_t *object, const struct state *state)
 	json_object_set_new(object, "sandbox", sandbox);
 }
 
+static void set_network(json_t *object, const struct state *state)
+{
+	json_t *network;
+
+	if (!state->has_network)
+		return;
+	network = json_pack("{s:I}", "inode", (json_int_t)state->netns);
+	if (!network)
+		return;
+	if (state->netns_path)
+		json_object_set_new(network, "path", json_string(state->netns_path));
+	set_process(network, "process", &state->network);
+	json_object_set_new(object, "network", network);
+}
+
 char *state_format(const struct state *state)
 {
 	json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:s}", "stage", stage_names[state->stage], "id", state->id,
@@ -261,6 +293,7 @@ char *state_format(const struct state *state)
 		    json_pack("{s:I, s:I}", "memory", (json_int_t)state->memory, "vcpus", (json_int_t)state->vcpus));
 	if (state->resources)
 		json_object_set(object, "resources", state->resources);
+	set_network(object, state);
 	set_sandbox(object, state);
 	if (state->hooks)
 		json_object_set(object, "hooks", state->hooks);

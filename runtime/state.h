@@ -39,6 +39,11 @@ struct state {
 	struct process vmm;	/* hull-vmm; of a container that has joined a sandbox: its proxy */
 	struct process fsd;
 	struct process relay; /* of sockets (relay.h) */
+	/* The container's network on the host (network.h). */
+	bool has_network;	/* a namespace that is not another container's */
+	char *netns_path;	/* by which the engine named it, or NULL */
+	uint64_t netns;		/* its inode, when there may be something of hull in it; else 0 */
+	struct process network; /* hull-net */
 	/* Of a container that has joined a sandbox (sandbox.h), else NULL and none. */
 	char *sandbox;		/* id */
 	char *exports;		/* the group that its exports are in */

@@ -12,6 +12,7 @@
 #include "runtime/config.h"
 #include "runtime/container.h"
 #include "runtime/machine.h"
+#include "runtime/network.h"
 #include "runtime/notify.h"
 #include "runtime/report.h"
 
@@ -61,6 +62,7 @@ static int run(const struct invocation *invocation, struct error *err)
 {
 	cleanup_attachment struct attachment attachment = ATTACHMENT_NONE;
 	cleanup_container struct container container = CONTAINER_NONE;
+	cleanup_network_process struct network_process network = NETWORK_PROCESS_NONE;
 	struct config config;
 	unsigned timeout;
 
@@ -78,11 +80,13 @@ static int run(const struct invocation *invocation, struct error *err)
 		return -1;
 	if (attach(&container, timeout, &attachment, err) < 0 || attach_agent(&attachment, err) < 0)
 		return -1;
+	if (network_connect(&container, &attachment.watch, &network, err) < 0)
+		return -1;
 	if (agent_start(attachment.agent, &attachment.watch, container.id, err) < 0 &&
 	    !has_run(&container, &attachment))
 		return -1;
 	container.state.stage = STATE_STARTED;
-	if (container_save(&container, err) < 0)
+	if (container_save(&container, err) < 0 || network_keep(&network, err) < 0)
 		return -1;
 	container_run_hooks(&container, "poststart", "running", container.state.vmm.pid);
 	if (notify_wanted())

@@ -117,7 +117,7 @@ leftovers() {
 	# Somebody who makes a template in the background has a machine of his own for a while.
 	wait_for no_template_is_made
 	# One by one: pgrep finds nothing by a pattern of more than 15 characters. Zombies are their parents' business.
-	for pid in $(for name in hull hull-vmm hull-oom hull-fsd hull-proxy hull-relay; do pgrep -x -r D,R,S,T "$name"; done); do
+	for pid in $(for name in hull hull-vmm hull-oom hull-fsd hull-proxy hull-relay hull-net; do pgrep -x -r D,R,S,T "$name"; done); do
 		echo "process $pid $(tr '\0' ' ' <"/proc/$pid/cmdline")"
 	done
 	find /run/hull -mindepth 1 2>/dev/null | sed 's/^/file /'
