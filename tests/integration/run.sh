@@ -40,6 +40,7 @@ core=(
 	"boot@cold 900"
 )
 long=(
+	"network 1800"
 	"snapshot 1500"
 	"net_device 1800"
 	"preserve 1500"
