@@ -73,6 +73,11 @@ static int take_link(const struct netlink_message *message, void *context, struc
 	if (is_own_tap(kind, link.name) || netlink_find_u32(attributes, IFLA_MASTER, &master) ||
 	    is_fallback_tunnel(kind, &link))
 		return 0;
+	/* It has its parent's hardware address, and hands on no frames that come in by a redirection. */
+	if (strcmp(kind, "ipvlan") == 0) {
+		snprintf(links->left_out, sizeof(links->left_out), "%s: ipvlan cannot be redirected", link.name);
+		return 0;
+	}
 	if (info->ifi_type != ARPHRD_ETHER || !netlink_find(attributes, IFLA_ADDRESS, &mac) ||
 	    mac.size != sizeof(link.mac) || !netlink_find_u32(attributes, IFLA_MTU, &link.mtu)) {
 		snprintf(links->left_out, sizeof(links->left_out), "%s: it is not an Ethernet interface", link.name);

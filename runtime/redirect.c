@@ -189,17 +189,20 @@ static int find_filter(struct netlink *netlink, int link, uint32_t *handle, stru
 	return netlink_dump(netlink, &request, take_handle, handle, err);
 }
 
+/* A discipline that was made for the filter goes with it, in one step: whoever is killed in between would leave one that
+ * nobody knows as ours. */
 static int remove_filter(struct netlink *netlink, int link, uint32_t handle, struct error *err)
 {
 	struct netlink_request request;
+	int result;
 
-	begin_filter(&request, RTM_DELTFILTER, 0, link, handle);
-	if (netlink_call(netlink, &request, err) < 0 && err->code != ENOENT && err->code != ENODEV)
-		return -1;
-	if ((handle & MADE_DISCIPLINE) && change_discipline(netlink, RTM_DELQDISC, 0, link, err) < 0 &&
-	    err->code != ENOENT && err->code != EINVAL && err->code != ENODEV)
-		return -1;
-	return 0;
+	if (handle & MADE_DISCIPLINE) {
+		result = change_discipline(netlink, RTM_DELQDISC, 0, link, err);
+	} else {
+		begin_filter(&request, RTM_DELTFILTER, 0, link, handle);
+		result = netlink_call(netlink, &request, err);
+	}
+	return result < 0 && err->code != ENOENT && err->code != EINVAL && err->code != ENODEV ? -1 : 0;
 }
 
 /* What was left by somebody who has ended stands in nobody's way. */
