@@ -189,8 +189,8 @@ static int find_filter(struct netlink *netlink, int link, uint32_t *handle, stru
 	return netlink_dump(netlink, &request, take_handle, handle, err);
 }
 
-/* A discipline that was made for the filter goes with it, in one step: whoever is killed in between would leave one that
- * nobody knows as ours. */
+/* A discipline that was made for the filter goes with it, in one step: whoever is killed in between would leave one
+ * that nobody knows as ours. */
 static int remove_filter(struct netlink *netlink, int link, uint32_t handle, struct error *err)
 {
 	struct netlink_request request;
