@@ -272,6 +272,7 @@ same "a member shares the network" "$runc" "$(member "$by_pid" "$look")"
 same "also by the namespace's own path" "$runc" "$(member "$(inside a)" "$look")"
 same "one process watches it" 1 "$(pgrep -x hull-net | wc -l)"
 namespace own 40
+sleep 3
 own=$(picture own)
 same "a member with a network of its own" "inet 10.9.0.40/24
 answered" "$(member "$(inside own)" 'ip addr show eth0 | grep -o "inet 10[^ ]*"; ping -c 2 -w 20 10.9.0.2 >/dev/null && echo answered')"
