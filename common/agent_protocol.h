@@ -28,8 +28,8 @@
  *           source, up to half a second on a slow host; and a machine that was frozen has missed more. From then on the
  *           agent keeps the clock by asking for the time (AGENT_REPORT_TIME).
  *
- *           "seed" (may be absent): AGENT_SEED_SIZE random bytes of the host, in hexadecimal, for the random generator of
- *           a guest that has no container yet. A machine that was forked has the same state in it as its siblings.
+ *           "seed" (may be absent): AGENT_SEED_SIZE random bytes of the host, in hexadecimal, for the random generator
+ * of a guest that has no container yet. A machine that was forked has the same state in it as its siblings.
  *
  *           "trace": true (may be absent): the answer holds "trace", an array of [STEP, NANOSECONDS]: steps of the
  * work, and how long before the answer each was reached.
@@ -149,7 +149,7 @@
 #define AGENT_STREAM_PORT_FIRST 1040 /* stdio streams are numbered from here */
 
 #define AGENT_MESSAGE_MAX (8u << 20) /* bytes of JSON */
-#define AGENT_SEED_SIZE 32 /* bytes */
+#define AGENT_SEED_SIZE 32	     /* bytes */
 #define AGENT_FS_TAG "hull"
 
 enum agent_report_kind {

@@ -148,7 +148,6 @@ int container_notify(struct order *order, struct answer *answer, struct error *e
 	return container ? notify_order(&container->notify, answer, err) : -1;
 }
 
-
 int container_network(struct order *order, struct answer *answer, struct error *err)
 {
 	struct container *container = container_find_or_refuse(order, err);

@@ -4,8 +4,8 @@
  * The main thread, still alone, calls jail_enter when every descriptor is in hand; then it starts the vCPU threads, and
  * each thread calls jail_filter before any guest instruction runs. Stages, in their order:
  *
- *   namespaces   own mount, network, IPC, UTS and cgroup namespaces (or the network namespace that it was born into, where
- *                that is the container's). Must come first: it needs the caller's privilege.
+ *   namespaces   own mount, IPC, UTS and cgroup namespaces, and a network namespace where it was not born into the
+ *                container's. Must come first: it needs the caller's privilege.
  *   root         an empty, read-only root directory; no path of the host resolves any more.
  *   identity     the given uid and gid, no supplementary groups, where the caller is root.
  *   privilege    no capability in any set, no_new_privs, not dumpable. Nothing after this stage may need privilege.

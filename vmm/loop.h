@@ -4,7 +4,8 @@
  *
  * A handler runs with the loop's lock held. The threads of the vCPUs take that lock while they are in the registers of
  * a device, so that handlers and register accesses never see each other half done; device code takes no lock itself.
- * Sources and timers are touched on the loop's thread only, or before loop_run; loop_watch from any that holds the lock.
+ * Sources and timers are touched on the loop's thread only, or before loop_run; loop_watch from any that holds the
+ * lock.
  */
 #pragma once
 

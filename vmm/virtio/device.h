@@ -42,7 +42,8 @@ struct virtio_device_operations {
 	void (*notify)(struct virtio_device *device, unsigned queue);
 	/* NULL, or the same on the thread of the vCPU that rings, with the loop's lock held: does what can be done
 	 * without waiting for long. False when notify has to go on, on the loop's thread. Spares the way over that
-	 * thread where the guest waits for the answer; must do with the system calls of a vCPU's thread (vmm/jail.c). */
+	 * thread where the guest waits for the answer; must do with the system calls of a vCPU's thread (vmm/jail.c).
+	 */
 	bool (*notify_directly)(struct virtio_device *device, unsigned queue);
 	void (*free)(struct virtio_device *device);
 
