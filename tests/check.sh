@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs every test and ends with the line "N passed, N failed". Called by `make check`, which has built everything.
-# Each test below counts as one; FUZZ_SECONDS is how long each fuzz target runs (default: 60 for what a guest can reach
-# from its side of the wall, 15 for the others).
+# Each test below counts as one; FUZZ_SECONDS is how long each fuzz target runs (default: 30 for what a guest can reach
+# from its side of the wall, 10 for the others).
 set -u
 cd "$(dirname "$0")/.."
 build=${BUILD:-build}
@@ -33,9 +33,9 @@ unit_tests() {
 }
 
 fuzz_seconds() { # NAME
-	local default=15
+	local default=10
 	case $1 in
-	vmm_queue | vmm_blk | vmm_net | vmm_vsock | vmm_fs | vmm_pci | fsd_request | agent_protocol | runtime_agent) default=60 ;;
+	vmm_queue | vmm_blk | vmm_net | vmm_vsock | vmm_fs | vmm_pci | fsd_request | agent_protocol | runtime_agent) default=30 ;;
 	esac
 	echo "${FUZZ_SECONDS:-$default}"
 }
