@@ -395,6 +395,11 @@ static void take(struct blk *blk, struct request *request)
 	request_start(blk, request, le64toh(header.sector));
 }
 
+static bool has_room(const struct blk *blk)
+{
+	return blk->free || blk->fresh < REQUESTS_MAX;
+}
+
 /* Takes one request from the ring. 0 when there is none, or none can be taken now; -1 when the ring is broken. */
 static int take_next(struct blk *blk)
 {
@@ -402,7 +407,7 @@ static int take_next(struct blk *blk)
 	int popped;
 
 	if (!request)
-		return 0; /* the next completion comes here again */
+		return 0;
 	popped = queue_pop(&blk->base.queues[0], &request->chain);
 	if (popped > 0)
 		take(blk, request);
@@ -414,16 +419,19 @@ static int take_next(struct blk *blk)
 static void serve(struct blk *blk)
 {
 	int taken = 1;
+	bool full;
 
 	for (unsigned turn = 0; turn < TURN_MAX && taken > 0; turn++)
 		taken = take_next(blk);
 	if (taken < 0)
 		virtio_device_failed(&blk->base, "ring");
+	full = !has_room(blk);
 	submit_and_reap(blk);
 	if (blk->pushed && blk->base.active)
 		virtio_device_signal(&blk->base, 0);
 	blk->pushed = false;
-	if (taken > 0 && !blk->again.deadline)
+	/* What had to wait for room waits for no completion when all of them have been taken just now. */
+	if ((taken > 0 || (full && has_room(blk))) && !blk->again.deadline)
 		loop_timer_set(blk->base.loop, &blk->again, 0);
 }
 
