@@ -337,6 +337,27 @@ int netlink_get(struct netlink *netlink, struct netlink_request *request, netlin
 
 /* --- hearing of changes ------------------------------------------------------------------------------------------ */
 
+static int take_index(const struct netlink_message *message, void *context, struct error *err)
+{
+	const struct ifinfomsg *info = message->body;
+
+	(void)err;
+	if (message->type == RTM_NEWLINK && message->size >= sizeof(*info))
+		*(int *)context = info->ifi_index;
+	return 0;
+}
+
+int netlink_find_link(struct netlink *netlink, const char *name, int *index, struct error *err)
+{
+	struct ifinfomsg body = {.ifi_family = AF_UNSPEC};
+	struct netlink_request request;
+
+	*index = 0;
+	netlink_begin(&request, RTM_GETLINK, 0, &body, sizeof(body));
+	netlink_add_text(&request, IFLA_IFNAME, name);
+	return netlink_get(netlink, &request, take_index, index, err);
+}
+
 int netlink_listen(struct netlink *netlink, const unsigned *groups, struct error *err)
 {
 	for (; *groups; groups++)

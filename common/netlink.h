@@ -71,6 +71,9 @@ int netlink_dump(struct netlink *netlink, struct netlink_request *request, netli
 int netlink_get(struct netlink *netlink, struct netlink_request *request, netlink_visit *visit, void *context,
 		struct error *err);
 
+/* The number of the interface with that name; 0 when the kernel gave none. */
+int netlink_find_link(struct netlink *netlink, const char *name, int *index, struct error *err);
+
 /* Makes the socket hear what changes: RTNLGRP_* groups, 0 after the last. For a socket that asks nothing. */
 int netlink_listen(struct netlink *netlink, const unsigned *groups, struct error *err);
 

@@ -176,27 +176,6 @@ static void begin_link(struct netlink_request *request, int index, unsigned flag
 	netlink_begin(request, RTM_NEWLINK, 0, &body, sizeof(body));
 }
 
-static int take_index(const struct netlink_message *message, void *context, struct error *err)
-{
-	const struct ifinfomsg *info = message->body;
-
-	(void)err;
-	if (message->type == RTM_NEWLINK && message->size >= sizeof(*info))
-		*(int *)context = info->ifi_index;
-	return 0;
-}
-
-static int find_index(struct netlink *netlink, const char *name, int *index, struct error *err)
-{
-	struct ifinfomsg body = {.ifi_family = AF_UNSPEC};
-	struct netlink_request request;
-
-	*index = 0;
-	netlink_begin(&request, RTM_GETLINK, 0, &body, sizeof(body));
-	netlink_add_text(&request, IFLA_IFNAME, name);
-	return netlink_get(netlink, &request, take_index, index, err);
-}
-
 /* From the agent's network namespace to the container's, under a name that nobody else has; in the machine's own, only
  * that. */
 static int move(struct netlink *outside, struct netlink *inside, struct network_card *card, pid_t pid, bool is_same,
@@ -211,7 +190,7 @@ static int move(struct netlink *outside, struct netlink *inside, struct network_
 		netlink_add_u32(&request, IFLA_NET_NS_PID, (uint32_t)pid);
 	if (netlink_call(outside, &request, err) < 0)
 		return error_prefix(err, "move card %u", card->slot);
-	if (find_index(inside, card->name, &card->index, err) < 0)
+	if (netlink_find_link(inside, card->name, &card->index, err) < 0)
 		return error_prefix(err, "find card %u", card->slot);
 	return 0;
 }

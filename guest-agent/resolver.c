@@ -15,7 +15,7 @@
 #include "common/agent_protocol.h"
 #include "common/cleanup.h"
 #include "guest-agent/loop.h"
-#include "guest-agent/relay.h"
+#include "guest-agent/relay_pair.h"
 #include "guest-agent/vsock.h"
 
 #define FRAME sizeof(struct agent_resolver_frame)
@@ -36,8 +36,7 @@ struct resolver_connection {
 	struct resolver_connection *next;
 	struct resolver *resolver; /* NULL: that has gone */
 	uint32_t tag;
-	int fd; /* until the host has connected */
-	struct relay out, in;
+	struct relay_pair pair;
 };
 
 struct resolver {
@@ -202,42 +201,13 @@ static void unlink_connection(struct resolver_connection *connection)
 static void end_connection(struct resolver_connection *connection)
 {
 	unlink_connection(connection);
-	relay_stop(&connection->out);
-	relay_stop(&connection->in);
-	cleanup_close_fd(&connection->fd);
+	relay_pair_stop(&connection->pair);
 	free(connection);
 }
 
-static void direction_ended(struct relay *relay)
+static void pair_ended(struct relay_pair *pair)
 {
-	struct resolver_connection *connection = relay->owner;
-
-	if (!connection->out.active && !connection->in.active)
-		end_connection(connection);
-}
-
-static void direction_connected(struct relay *relay, int code)
-{
-	if (code != 0)
-		end_connection(relay->owner);
-}
-
-/* Each direction owns both its descriptors. */
-static int join(struct resolver_connection *connection, uint32_t port, struct error *err)
-{
-	cleanup_close int stream = vsock_connect_later(port, err);
-	cleanup_close int stream_again = stream < 0 ? -1 : fcntl(stream, F_DUPFD_CLOEXEC, 3);
-	cleanup_close int fd_again = fcntl(connection->fd, F_DUPFD_CLOEXEC, 3);
-
-	if (stream < 0 || stream_again < 0 || fd_again < 0)
-		return error_set_errno(err, "resolver: relay a connection");
-	connection->out.owner = connection->in.owner = connection;
-	connection->out.two_way = connection->in.two_way = true;
-	connection->out.connected = connection->in.connected = direction_connected;
-	connection->out.ended = connection->in.ended = direction_ended;
-	if (relay_start(&connection->out, take_fd(&connection->fd), take_fd(&stream), false, err) < 0)
-		return -1;
-	return relay_start(&connection->in, take_fd(&stream_again), take_fd(&fd_again), true, err);
+	end_connection(pair->owner);
 }
 
 static void settle_connection(struct resolver *resolver, uint32_t tag, uint32_t port)
@@ -245,9 +215,9 @@ static void settle_connection(struct resolver *resolver, uint32_t tag, uint32_t 
 	struct resolver_connection *connection = resolver->connections;
 	struct error err;
 
-	while (connection && (connection->tag != tag || connection->fd < 0))
+	while (connection && (connection->tag != tag || connection->pair.fd < 0))
 		connection = connection->next;
-	if (connection && (port == 0 || join(connection, port, &err) < 0))
+	if (connection && (port == 0 || relay_pair_start(&connection->pair, port, &err) < 0))
 		end_connection(connection);
 }
 
@@ -270,7 +240,7 @@ static void connection_ready(struct watch *watch, uint32_t events)
 	}
 	connection->resolver = resolver;
 	connection->tag = ++resolver->last_tag;
-	connection->fd = fd;
+	connection->pair = (struct relay_pair){.fd = fd, .ended = pair_ended, .owner = connection};
 	connection->next = resolver->connections;
 	resolver->connections = connection;
 	resolver->n_connections++;
@@ -408,7 +378,7 @@ void resolver_free(struct resolver *resolver)
 	close_watch(&resolver->stream);
 	for (connection = resolver->connections; connection; connection = next) {
 		next = connection->next;
-		if (connection->fd >= 0)
+		if (connection->pair.fd >= 0)
 			end_connection(connection);
 		else
 			/* What is joined goes on by itself until both its ends have had enough. */

@@ -14,7 +14,7 @@
 #include "common/cleanup.h"
 #include "guest-agent/loop.h"
 #include "guest-agent/places.h"
-#include "guest-agent/relay.h"
+#include "guest-agent/relay_pair.h"
 #include "guest-agent/vsock.h"
 
 #define BACKLOG 64
@@ -34,8 +34,7 @@ struct socket_connection {
 	uint32_t id;
 	size_t index;
 	bool offered; /* the relay knows of it */
-	int fd;	      /* until the relay has connected */
-	struct relay out, in;
+	struct relay_pair pair;
 };
 
 /* --- one connection ---------------------------------------------------------------------------------------------- */
@@ -67,45 +66,15 @@ static void end_connection(struct socket_connection *connection)
 	struct sockets *sockets = connection->sockets;
 
 	unlink_connection(connection);
-	relay_stop(&connection->out);
-	relay_stop(&connection->in);
-	if (connection->fd >= 0)
-		close(connection->fd);
+	relay_pair_stop(&connection->pair);
 	free(connection);
 	if (sockets)
 		tell_if_over(sockets);
 }
 
-static void direction_ended(struct relay *relay)
+static void pair_ended(struct relay_pair *pair)
 {
-	struct socket_connection *connection = relay->owner;
-
-	if (!connection->out.active && !connection->in.active)
-		end_connection(connection);
-}
-
-static void direction_connected(struct relay *relay, int code)
-{
-	if (code != 0)
-		end_connection(relay->owner);
-}
-
-/* Each direction owns both its descriptors. */
-static int join(struct socket_connection *connection, uint32_t port, struct error *err)
-{
-	cleanup_close int stream = vsock_connect_later(port, err);
-	cleanup_close int stream_again = stream < 0 ? -1 : fcntl(stream, F_DUPFD_CLOEXEC, 3);
-	cleanup_close int fd_again = fcntl(connection->fd, F_DUPFD_CLOEXEC, 3);
-
-	if (stream < 0 || stream_again < 0 || fd_again < 0)
-		return error_set_errno(err, "relay a socket");
-	connection->out.owner = connection->in.owner = connection;
-	connection->out.two_way = connection->in.two_way = true;
-	connection->out.connected = connection->in.connected = direction_connected;
-	connection->out.ended = connection->in.ended = direction_ended;
-	if (relay_start(&connection->out, take_fd(&connection->fd), take_fd(&stream), false, err) < 0)
-		return -1;
-	return relay_start(&connection->in, take_fd(&stream_again), take_fd(&fd_again), true, err);
+	end_connection(pair->owner);
 }
 
 /* --- the relay on the host --------------------------------------------------------------------------------------- */
@@ -138,9 +107,9 @@ static void settle_connection(struct sockets *sockets, uint32_t id, uint32_t por
 	struct socket_connection *connection = sockets->connections;
 	struct error err;
 
-	while (connection && (connection->id != id || !connection->offered || connection->fd < 0))
+	while (connection && (connection->id != id || !connection->offered || connection->pair.fd < 0))
 		connection = connection->next;
-	if (connection && (port == 0 || join(connection, port, &err) < 0))
+	if (connection && (port == 0 || relay_pair_start(&connection->pair, port, &err) < 0))
 		end_connection(connection);
 }
 
@@ -178,7 +147,7 @@ static void listener_ready(struct watch *watch, uint32_t events)
 	connection->sockets = sockets;
 	connection->id = ++sockets->last_id;
 	connection->index = listener->index;
-	connection->fd = fd;
+	connection->pair = (struct relay_pair){.fd = fd, .ended = pair_ended, .owner = connection};
 	connection->next = sockets->connections;
 	sockets->connections = connection;
 	sockets->count++;
@@ -256,7 +225,7 @@ void sockets_end(struct sockets *sockets)
 	while (connection) {
 		struct socket_connection *next = connection->next;
 
-		if (connection->fd >= 0)
+		if (connection->pair.fd >= 0)
 			end_connection(connection);
 		connection = next;
 	}

@@ -50,25 +50,9 @@ static int open_tap(char name[IFNAMSIZ], struct error *err)
 	return take_fd(&fd);
 }
 
-static int take_index(const struct netlink_message *message, void *context, struct error *err)
-{
-	const struct ifinfomsg *info = message->body;
-
-	(void)err;
-	if (message->type == RTM_NEWLINK && message->size >= sizeof(*info))
-		*(int *)context = info->ifi_index;
-	return 0;
-}
-
 static int find_index(struct netlink *netlink, const char *name, int *index, struct error *err)
 {
-	struct ifinfomsg body = {.ifi_family = AF_UNSPEC};
-	struct netlink_request request;
-
-	*index = 0;
-	netlink_begin(&request, RTM_GETLINK, 0, &body, sizeof(body));
-	netlink_add_text(&request, IFLA_IFNAME, name);
-	if (netlink_get(netlink, &request, take_index, index, err) < 0)
+	if (netlink_find_link(netlink, name, index, err) < 0)
 		return error_prefix(err, "find tap %s", name);
 	return *index > 0 ? 0 : error_set(err, ENODEV, "tap %s is not in the network namespace", name);
 }

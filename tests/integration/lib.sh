@@ -28,8 +28,14 @@ check() {
 	if output=$("$@" 2>&1); then ok "$description"; else not_ok "$description" "$output"; fi
 }
 same() {
-	if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "expected: $2
-actual:   $3"; fi
+	if [ "$2" = "$3" ]; then
+		ok "$1"
+	elif [ "$(wc -l <<<"$2")" -gt 15 ]; then
+		not_ok "$1" "$(diff -U 1 --label expected --label actual <(echo "$2") <(echo "$3"))"
+	else
+		not_ok "$1" "expected: $2
+actual:   $3"
+	fi
 }
 says() {
 	local description=$1 status=$2 pattern=$3 output actual
