@@ -281,6 +281,9 @@ int container_end_processes(struct container *container, struct error *err)
 		return error_prefix(err, "hull-fsd");
 	if (process_end(&state->relay, END_TIMEOUT_MS, err) < 0)
 		return error_prefix(err, "hull-relay");
+	/* It takes the container's cards out of a machine that goes on. */
+	if (state->sandbox)
+		process_wait(&state->network, END_TIMEOUT_MS);
 	if (process_end(&state->network, END_TIMEOUT_MS, err) < 0)
 		return error_prefix(err, "hull-net");
 	if (network >= 0 && network_clear(network, state, err) < 0)

@@ -95,11 +95,27 @@ int process_open(const struct process *process)
 	return take_fd(&fd);
 }
 
+static bool wait_for_end(int fd, int timeout_ms)
+{
+	struct pollfd ended = {.fd = fd, .events = POLLIN};
+	int n;
+
+	do
+		n = poll(&ended, 1, timeout_ms);
+	while (n < 0 && errno == EINTR);
+	return n != 0;
+}
+
+bool process_wait(const struct process *process, int timeout_ms)
+{
+	cleanup_close int fd = process_open(process);
+
+	return fd < 0 || wait_for_end(fd, timeout_ms);
+}
+
 int process_end(const struct process *process, int timeout_ms, struct error *err)
 {
 	cleanup_close int fd = process_open(process);
-	struct pollfd ended = {.fd = fd, .events = POLLIN};
-	int n;
 
 	if (fd < 0 && errno == ESRCH)
 		return 0;
@@ -107,10 +123,7 @@ int process_end(const struct process *process, int timeout_ms, struct error *err
 		return error_set_errno(err, "open process %d", (int)process->pid);
 	if (syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
 		return error_set_errno(err, "kill process %d", (int)process->pid);
-	do
-		n = poll(&ended, 1, timeout_ms);
-	while (n < 0 && errno == EINTR);
-	if (n == 0)
+	if (!wait_for_end(fd, timeout_ms))
 		return error_set(err, ETIMEDOUT, "process %d did not end within %d ms of SIGKILL", (int)process->pid,
 				 timeout_ms);
 	return 0;

@@ -27,6 +27,9 @@ bool process_alive(const struct process *process);
 /* Sends SIGKILL to the process, if it lives, and waits until it has ended, at most timeout_ms. Returns 0 or -1. */
 int process_end(const struct process *process, int timeout_ms, struct error *err);
 
+/* Waits until it has ended of its own accord, at most timeout_ms. False when it has not. */
+bool process_wait(const struct process *process, int timeout_ms);
+
 /* CPU time in nanoseconds that the process has used, or -1. */
 int64_t process_cpu_time(pid_t pid);
 

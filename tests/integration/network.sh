@@ -49,8 +49,8 @@ reaches() { # ADDRESS: from the host
 	case $1 in *:*) busybox ping6 -c 4 "$1" ;; *) busybox ping -c 4 "$1" ;; esac
 }
 # What a container sees, less what is the host's or the card's own: the other end of a veth, numbers, queues, and that
-# nobody looks for duplicates.
-look='ip addr | sed "s/@if[0-9]*//; s/^[0-9]*: //; s/ qdisc.*//; s/ flags 02//; s/,M-DOWN//; s/NO-CARRIER,//; s/,MULTICAST//; s/ nodad//; s/ *$//"; echo --; ip route; echo --; ip -6 route;
+# nobody looks for duplicates. A card of the guest is without a carrier for up to a second: its kernel hears of it late.
+look='while ip link | grep -q NO-CARRIER; do sleep 0.1; done; ip addr | sed "s/@if[0-9]*//; s/^[0-9]*: //; s/ qdisc.*//; s/ flags 02//; s/,M-DOWN//; s/NO-CARRIER,//; s/,MULTICAST//; s/ nodad//; s/ *$//"; echo --; ip route; echo --; ip -6 route;
 	echo --; ip neigh | grep PERM; ip rule'
 
 # --- as with runc -----------------------------------------------------------------------------------------------------
@@ -288,10 +288,10 @@ ip netns exec a python3 "$(dirname "$0")/resolver.py" &
 resolver=$!
 wait_for ip netns exec a grep -q ': 0B00007F:0035' /proc/net/udp
 printf '\0\x1d\x12\x34\1\0\0\1\0\0\0\0\0\0\4name\2of\3tcp\0\0\1\0\1' >"$work/rootfs/question"
-start c1 "$(inside a)" 'nc -u -l -p 53 >/dev/null & sleep 100000'
+start c1 "$(inside a)" 'nc -l -p 53 >/dev/null & sleep 100000'
 ask() { "$hull" exec c1 nslookup "$1" 127.0.0.11 2>&1; }
 same "a name is found" "Address: 10.1.2.17" "$(ask some.name | grep -o 'Address: 10.*')"
-same "the container's own server at port 53 does not mind" 1 "$("$hull" exec c1 netstat -lnu | grep -c ':53 ')"
+same "the container's own server at port 53 does not mind" 1 "$("$hull" exec c1 netstat -lnt | grep -c ':53 ')"
 same "over TCP" "10 1 2 6" "$("$hull" exec c1 sh -c 'nc -w 5 127.0.0.11 53 </question | tail -c 4 | od -An -tu1' | xargs)"
 for i in {1..40}; do ask "name$i" | grep -c 10.1.2.17 & done >"$work/answers"
 wait $(jobs -p | grep -vx "$resolver")
