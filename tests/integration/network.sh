@@ -49,8 +49,8 @@ reaches() { # ADDRESS: from the host
 	case $1 in *:*) busybox ping6 -c 4 "$1" ;; *) busybox ping -c 4 "$1" ;; esac
 }
 # What a container sees, less what is the host's or the card's own: the other end of a veth, numbers, queues, and that
-# nobody looks for duplicates. A card of the guest is without a carrier for up to a second: its kernel hears of it late.
-look='while ip link | grep -q NO-CARRIER; do sleep 0.1; done; ip addr | sed "s/@if[0-9]*//; s/^[0-9]*: //; s/ qdisc.*//; s/ flags 02//; s/,M-DOWN//; s/NO-CARRIER,//; s/,MULTICAST//; s/ nodad//; s/ *$//"; echo --; ip route; echo --; ip -6 route;
+# nobody looks for duplicates.
+look='ip addr | sed "s/@if[0-9]*//; s/^[0-9]*: //; s/ qdisc.*//; s/ flags 02//; s/,M-DOWN//; s/,MULTICAST//; s/ nodad//; s/ *$//"; echo --; ip route; echo --; ip -6 route;
 	echo --; ip neigh | grep PERM; ip rule'
 
 # --- as with runc -----------------------------------------------------------------------------------------------------

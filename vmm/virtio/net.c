@@ -377,7 +377,8 @@ static int net_activate(struct virtio_device *device, struct error *err)
 	struct net *net = net_of(device);
 
 	room_init(&net->room, device->features & BIT(VIRTIO_NET_F_MRG_RXBUF) ? ROOM_CHAINS_MAX : 1);
-	queue_notifications(&device->queues[QUEUE_RECEIVE], false);
+	/* The first one brings the link up. */
+	queue_notifications(&device->queues[QUEUE_RECEIVE], true);
 	net->wire.events = EPOLLIN;
 	return net->lost ? 0 : loop_add(device->loop, &net->wire, err);
 }
@@ -391,6 +392,17 @@ static void net_reset(struct virtio_device *device)
 	room_init(&net->room, 0);
 	net->spilled = 0;
 	net->full = net->starved = false;
+	net->config.status = 0;
+}
+
+/* Only when the interface is up: Linux puts off for up to a second what it does about a carrier that was there before.
+ */
+static void bring_link_up(struct net *net)
+{
+	if (net->config.status)
+		return;
+	net->config.status = htole16(VIRTIO_NET_S_LINK_UP);
+	virtio_device_config_changed(&net->base);
 }
 
 static void net_notify(struct virtio_device *device, unsigned queue)
@@ -401,9 +413,12 @@ static void net_notify(struct virtio_device *device, unsigned queue)
 		return;
 	if (queue == QUEUE_TRANSMIT) {
 		transmit(net);
-	} else if (net->starved && !net->lost) {
-		net->starved = false;
+	} else if (!net->lost) {
+		bring_link_up(net);
 		queue_notifications(&device->queues[QUEUE_RECEIVE], false);
+		if (!net->starved)
+			return;
+		net->starved = false;
 		receive(net);
 	}
 }
@@ -482,7 +497,6 @@ struct virtio_device *net_new(int fd, const uint8_t mac[NET_MAC_SIZE], uint16_t 
 	net->base.offered = FEATURES_IN | FEATURES_OUT | BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_MAC) |
 			    BIT(VIRTIO_NET_F_STATUS) | (mtu ? BIT(VIRTIO_NET_F_MTU) : 0);
 	memcpy(net->config.mac, mac, NET_MAC_SIZE);
-	net->config.status = htole16(VIRTIO_NET_S_LINK_UP);
 	net->config.mtu = htole16(mtu);
 	net->wire = (struct loop_source){.fd = fd, .handle = wire_event, .owner = net};
 	net->again = (struct loop_timer){.handle = again, .owner = net};
