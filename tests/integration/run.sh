@@ -40,6 +40,7 @@ core=(
 	"boot@cold 900"
 )
 long=(
+	"notify 600"
 	"network 1800"
 	"snapshot 1500"
 	"net_device 1800"
