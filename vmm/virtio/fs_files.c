@@ -11,7 +11,6 @@ uint32_t fs_descriptor_entry(const struct fs *fs, uint64_t handle)
 	return handle < fs->descriptors_end ? fs->descriptors[handle] : 0;
 }
 
-/* The open file of a handle, or -1 when the file server has to be asked. */
 int fs_descriptor_get(const struct fs *fs, uint64_t handle, bool to_write)
 {
 	uint32_t entry = fs_descriptor_entry(fs, handle);
@@ -31,7 +30,6 @@ void fs_descriptor_close(struct fs *fs, uint64_t handle)
 	fs->descriptors[handle] = 0;
 }
 
-/* handle is from 1 to FS_HANDLE_MAX; fd is taken over. */
 void fs_descriptor_put(struct fs *fs, uint32_t handle, int fd, bool reads_only)
 {
 	fs_descriptor_close(fs, handle);
@@ -68,7 +66,6 @@ static ssize_t read_cached(struct chain *chain, int fd, size_t size, off_t offse
 	return (ssize_t)done;
 }
 
-/* On a vCPU's thread: false when the read is to be postponed. */
 bool fs_serve_read(struct fs *fs, struct fs_request *request, int fd)
 {
 	const struct fuse_read_in *in = &request->arguments.read;
@@ -125,7 +122,6 @@ void fs_answer_written(struct fs *fs, struct fs_request *request, uint32_t size)
 	fs_request_end(fs, request, 0, sizeof(out));
 }
 
-/* On a vCPU's thread: false when the write is to be postponed. */
 bool fs_serve_write(struct fs *fs, struct fs_request *request, int fd)
 {
 	const struct fuse_write_in *in = &request->arguments.write;

@@ -16,8 +16,6 @@ static void request_push(struct fs *fs, struct fs_request *request, uint32_t wri
 	fs->pushed[request->queue] = true;
 }
 
-/* Writes the header of the answer, of which size bytes of payload are in the chain already, and gives the chain back.
- * error is a positive errno value or 0. */
 void fs_request_end(struct fs *fs, struct fs_request *request, int error, uint32_t size)
 {
 	struct fuse_out_header out = {

@@ -116,7 +116,6 @@ static void prepare_wait(struct fs *fs, struct fs_request *request)
 	loop_watch(fs->base.loop, &fs->source, 0);
 }
 
-/* Sends a request, or remembers to. */
 void fs_request_send(struct fs *fs, struct fs_request *request)
 {
 	int result;
@@ -321,8 +320,6 @@ static int lose_server(struct fs *fs, const char *reason)
 	return -1;
 }
 
-/* Receives one message. 1: done; 0: there is none now; -1: the file server has gone. flags: MSG_DONTWAIT, or 0 to wait
- * for WAIT_MICROSECONDS. */
 int fs_receive(struct fs *fs, int flags)
 {
 	union {
